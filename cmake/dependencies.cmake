@@ -1,0 +1,31 @@
+# Third-party libraries, each found once. libtorch: a user's own through CMAKE_PREFIX_PATH, else .deps/.
+find_package(Threads REQUIRED)
+find_package(Boost 1.74 REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(zmq REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+
+if(POLYKV_TORCH)
+  set(POLYKV_DEPS ${PROJECT_SOURCE_DIR}/.deps/site)
+  find_path(POLYKV_TORCH_INCLUDE ATen/ATen.h
+            PATH_SUFFIXES include HINTS ${POLYKV_DEPS}/torch/include NO_CMAKE_SYSTEM_PATH)
+  find_library(POLYKV_TORCH_CPU torch_cpu HINTS ${POLYKV_DEPS}/torch/lib)
+  find_library(POLYKV_C10 c10 HINTS ${POLYKV_DEPS}/torch/lib)
+  if(NOT POLYKV_TORCH_INCLUDE OR NOT POLYKV_TORCH_CPU OR NOT POLYKV_C10)
+    message(FATAL_ERROR "libtorch was not found: run ./launch/setup, or name yours with "
+                        "-DCMAKE_PREFIX_PATH=/path/to/libtorch")
+  endif()
+  add_library(torch_cpu SHARED IMPORTED)
+  set_target_properties(torch_cpu PROPERTIES IMPORTED_LOCATION ${POLYKV_TORCH_CPU})
+  add_library(c10 SHARED IMPORTED)
+  set_target_properties(c10 PROPERTIES IMPORTED_LOCATION ${POLYKV_C10})
+  add_library(polykv_torch INTERFACE)
+  target_include_directories(polykv_torch SYSTEM INTERFACE ${POLYKV_TORCH_INCLUDE})
+  target_link_libraries(polykv_torch INTERFACE torch_cpu c10)
+  # libtorch_cpu finds its own dependencies by its RUNPATH at run time; at link time they need not be here.
+  target_link_options(polykv_torch INTERFACE -Wl,--unresolved-symbols=ignore-in-shared-libs)
+endif()

@@ -1,0 +1,11 @@
+// IEEE half precision <-> float, for rows and scales.
+#pragma once
+
+#include <cstdint>
+
+namespace polykv {
+
+uint16_t float_to_half(float value);  // round to nearest even; saturates to +-65504; NaN stays NaN
+float half_to_float(uint16_t bits);
+
+}  // namespace polykv

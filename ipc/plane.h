@@ -1,0 +1,64 @@
+// One plane: the rows of K or V of one (layer, KV head), encoded. Byte layout: docs/format.md.
+//
+//   rot<b>:   mean f32 [head_dim] | sinks f16 [n_sinks, head_dim] | scales u8 [n_coded] | tiles of codes
+//   f32, f16: rows [n_rows, head_dim]
+//   paper_k8: codes s8 [n_rows, head_dim];  paper_v3: norms f32 [n_rows] | codes u8 [n_rows, head_dim]
+//
+// Each section starts on 64 bytes. The reference decode here is the specification for every reader.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "ipc/codec.h"
+
+namespace polykv {
+
+enum class PlaneKind : uint16_t { k = 1, v = 2, tokens = 3 };  // stored: never renumber
+
+struct PlaneShape {
+  PlaneKind kind = PlaneKind::k;
+  PlaneCodec codec = PlaneCodec::rot4;
+  uint32_t n_rows = 0;   // tokens, sinks included
+  uint32_t n_sinks = 0;  // leading rows kept exact (rot<b> only)
+  uint32_t head_dim = 0;
+};
+
+// Where the sections of a plane lie, in bytes from its start.
+struct PlaneLayout {
+  uint64_t mean = 0, sinks = 0, scales = 0, codes = 0;
+  uint64_t bytes = 0;  // whole plane
+};
+PlaneLayout plane_layout(const PlaneShape& shape);
+
+// A validated plane in mapped memory; plain pointers, so that kernels need nothing else.
+struct PlaneView {
+  PlaneShape shape;
+  float scale_max = 0;              // rot<b>: scale of u8 255; paper_k8: the layer's scale
+  const float* mean = nullptr;      // [head_dim]
+  const uint16_t* sinks = nullptr;  // [n_sinks, head_dim] f16
+  const uint8_t* scales = nullptr;  // [n_rows - n_sinks] u8
+  const std::byte* codes = nullptr; // tiles; or the rows of f32/f16/paper
+  const float* norms = nullptr;     // [n_rows], paper_v3 only
+};
+PlaneView plane_view(const PlaneShape& shape, float scale_max, const std::byte* plane);
+
+// Position of (row t, dimension d) in the code sequence of a tile with `rows` rows (V: padded to 4):
+// K groups 4 dimensions of one token, V groups 4 tokens of one dimension (for 4-byte dot products).
+uint32_t code_index(PlaneKind kind, uint32_t rows, uint32_t head_dim, uint32_t t, uint32_t d);
+// Bytes of one tile's codes.
+uint64_t tile_bytes(PlaneKind kind, int bits, uint32_t rows, uint32_t head_dim);
+// All codes of a tile, one per byte, in code_index order. out: [tile rows (padded) * head_dim].
+void unpack_tile(const std::byte* tile, int bits, uint32_t n_codes, uint8_t* out);
+void pack_tile(const uint8_t* codes, int bits, uint32_t n_codes, std::byte* tile);
+
+// Encodes one layer. rows: [n_rows, n_heads, head_dim] f32. planes: [n_heads], each plane_layout().bytes
+// zeroed bytes. scale_max: [n_heads], out. Scalar reference; threads may encode different layers.
+void encode_layer(const PlaneShape& shape, uint32_t n_heads, const float* rows,
+                  std::span<std::byte* const> planes, float* scale_max);
+
+// Row `row` of a plane as the codec means it. out: [head_dim]. The specification.
+void decode_row(const PlaneView& plane, uint32_t row, float* out);
+
+}  // namespace polykv

@@ -1,0 +1,78 @@
+// A segment: encoded K/V of a run of tokens, all layers, immutable. Byte layout: docs/format.md.
+//
+//   | header 256 B | plane table, 64 B an entry | planes, each on 64 B |
+//
+// SegmentBuilder fills new shared memory layer by layer and seals it; SegmentView validates sealed
+// memory (nothing in it is trusted before) and gives out planes. Offsets, never pointers, inside.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ipc/checksum.h"
+#include "ipc/memory.h"
+#include "ipc/plane.h"
+#include "ipc/segment_format.h"
+
+namespace polykv {
+
+struct KvShape {
+  uint32_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
+  bool operator==(const KvShape&) const = default;
+};
+
+struct SegmentSpec {
+  KvShape shape;
+  CodecSpec codec;
+  Fingerprint model{};
+  EncodeMode mode = EncodeMode::alone;
+  Fingerprint prefix{};          // chain hash of the tokens before it, if mode is after_prefix
+  bool starts_context = true;    // first segment of a context: its first tokens are sinks
+  std::vector<uint32_t> tokens;  // [n_tokens] ids
+};
+
+// Bytes that a segment of this spec takes, header and table included.
+uint64_t segment_bytes(const SegmentSpec& spec);
+// Chain hash over a prefix hash and the tokens that follow it.
+Fingerprint chain_hash(const Fingerprint& prefix, std::span<const uint32_t> tokens);
+
+class SegmentBuilder {
+ public:
+  static Result<SegmentBuilder> create(const SegmentSpec& spec, const MemoryRoom& room);
+  // k, v: [n_tokens, n_kv_heads, head_dim] f32, K after RoPE at positions local to the segment.
+  // Thread-safe for different layers.
+  void put_layer(uint32_t layer, const float* k, const float* v);
+  // Checksums, seals and returns the read-only fd. REQUIRES: every layer was put.
+  Result<UniqueFd> seal() &&;
+
+ private:
+  SegmentSpec spec_;
+  std::unique_ptr<SharedBuilder> memory_;
+};
+
+enum class Verify { header, everything };  // everything: also each plane's checksum
+
+class SegmentView {
+ public:
+  // Copies and validates header and table; bad_segment says what was found and what was wanted.
+  static Result<SegmentView> open(UniqueFd fd, Verify verify);
+
+  const SegmentHeader& header() const { return header_; }
+  KvShape shape() const;
+  CodecSpec codec() const;
+  uint32_t n_tokens() const { return header_.n_tokens; }
+  uint64_t bytes() const { return header_.bytes; }
+  double bits_per_element() const;  // everything in the segment / K and V elements
+  std::span<const uint32_t> tokens() const;  // [n_tokens], in the mapping
+  const PlaneView& k(uint32_t layer, uint32_t head) const;
+  const PlaneView& v(uint32_t layer, uint32_t head) const;
+  const SharedView& memory() const { return *memory_; }
+
+ private:
+  SegmentHeader header_{};
+  std::vector<PlaneView> planes_;  // [n_layers, n_kv_heads, {k, v}]
+  const uint32_t* tokens_ = nullptr;
+  std::shared_ptr<SharedView> memory_;
+};
+
+}  // namespace polykv

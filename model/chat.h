@@ -1,0 +1,31 @@
+// Chat formats: how messages become text pieces. A pool's text ends at a special token, so that
+// tokenising its parts equals tokenising the whole.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer.h"
+
+namespace polykv {
+
+class ChatFormat {
+ public:
+  // "chatml"; unsupported_model names the choices.
+  static Result<ChatFormat> find(std::string_view name);
+
+  // The shared document as a message of its own (role system), ending at the special token. `first`:
+  // it opens the context; otherwise it follows an earlier one.
+  std::vector<TextPiece> document(std::string_view text, bool first,
+                                  std::string_view role = "system") const;
+  // A question after the documents, up to where the assistant's answer begins.
+  std::vector<TextPiece> question(std::string_view text) const;
+  // Names of the special tokens that end an answer.
+  std::vector<std::string> stop_tokens() const;
+
+ private:
+  std::string name_;
+};
+
+}  // namespace polykv

@@ -1,0 +1,32 @@
+// Layer-major prefill by libtorch: all new tokens go through layer l before layer l+1 starts. It needs one
+// layer of dequantised weights, one layer of K/V and n x d activations, whatever the model's depth.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/image.h"
+
+namespace polykv {
+
+// One finished layer of the new tokens. Valid during the call only.
+struct LayerKv {
+  uint32_t layer;
+  const float* k;  // [n_tokens, n_kv_heads, head_dim] after RoPE at positions 0, 1, … (local)
+  const float* v;  // [n_tokens, n_kv_heads, head_dim]
+};
+
+struct PrefillJob {
+  std::span<const uint32_t> tokens;  // [n_tokens] new tokens
+  uint32_t past_tokens = 0;          // tokens before them: absolute position of the first new one
+  // Fills one layer's K (RoPE at absolute positions) and V of the past. k, v: [past_tokens, n_kv_heads, head_dim].
+  std::function<void(uint32_t layer, float* k, float* v)> past;
+  std::function<Status(const LayerKv&)> layer_done;                   // an error ends the prefill
+  std::function<void(uint32_t done, uint32_t all)> progress;          // layers; may be empty
+  std::vector<float>* logits = nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
+};
+
+Status prefill(const ModelImage& image, const PrefillJob& job, unsigned n_threads);
+
+}  // namespace polykv

@@ -1,0 +1,49 @@
+// Text <-> tokens: byte-level BPE over the image's flat tables (no private vocabulary).
+// Token for token equal to Hugging Face `tokenizers` with the smollm pre-tokenizer (digits one by one,
+// then GPT-2's pattern).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/image.h"
+
+namespace polykv {
+
+// A run of text, or the name of one special token such as "<|im_end|>". Special names inside plain text
+// stay plain text: a document cannot forge a message border.
+struct TextPiece {
+  std::string text;
+  bool special = false;
+};
+
+class Tokenizer {
+ public:
+  // The image must outlive the tokenizer. Not thread-safe.
+  static Result<Tokenizer> create(const ModelImage& image);
+
+  // bad_text if the text is not UTF-8 (with the byte's position).
+  Result<std::vector<uint32_t>> encode(std::string_view text) const;
+  Result<std::vector<uint32_t>> encode(const std::vector<TextPiece>& pieces) const;
+
+  std::string_view bytes_of(uint32_t token) const;  // raw bytes; "" for special tokens
+  std::string decode(std::span<const uint32_t> tokens) const;
+  bool is_special(uint32_t token) const;
+  std::optional<uint32_t> special_token(std::string_view name) const;
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+ private:
+  struct State;
+  explicit Tokenizer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Position of the first byte that is not valid UTF-8, or nullopt.
+std::optional<size_t> invalid_utf8(std::string_view text);
+
+}  // namespace polykv

@@ -1,0 +1,71 @@
+// Start here for reader/: query + encoded plane -> partial attention, in place.
+//
+//   q (RoPE at P - offset, times 1/sqrt(head_dim)) ─► attend_span ─► Partial, merged over all spans
+//
+// Attention works on the encoded bytes; at most one tile of 64 tokens is unpacked, in the scratch.
+// For rot<b> planes: q.k = q^.w^.s + q.mu, and sum p.v = H^-1(sum p.s.w^) + mu * sum p, so the query is
+// rotated once per call and the weighted sum once back. The context is walked in fixed splits of
+// kSplitTokens, merged in order: a query's result does not depend on how many queries share the call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "ipc/plane.h"
+#include "reader/partial.h"
+
+namespace polykv {
+
+inline constexpr uint32_t kSplitTokens = 512;
+
+// One split of one (layer, KV head): the kernel's whole world. Plain pointers, no checks.
+struct SplitCall {
+  const PlaneView* k;
+  const PlaneView* v;
+  uint32_t row_begin, row_end;  // at most kSplitTokens rows; begins on a multiple of kSplitTokens
+  uint32_t n_queries;
+  const float* q;          // [n_queries, head_dim] plain, scaled
+  const float* q_rotated;  // [n_queries, head_dim] signs and Hadamard applied; rot<b> K only
+  const float* q_mean;     // [n_queries] q . mean of K; rot<b> K only
+  float* max;              // [n_queries] out
+  float* sum;              // [n_queries] out
+  float* acc;              // [n_queries, head_dim] out, plain space: sinks, f16, f32, paper_k8
+  float* acc_rotated;      // [n_queries, head_dim] out, rotated space: rot<b> and paper_v3 V
+  float* scratch;          // [split_scratch_floats(n_queries, head_dim)]
+};
+using SplitFn = void (*)(const SplitCall&);
+
+size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim);
+
+// attend_ref is the specification; the others reproduce it within float rounding.
+void attend_split_ref(const SplitCall& call);
+void attend_split_avx2(const SplitCall& call);
+
+struct AttendKernel {
+  std::string_view name;  // "ref", "avx2"
+  SplitFn split;
+};
+// The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names one.
+// unsupported: usage error with the choices. Fallbacks are counted in attend_fallbacks().
+Result<AttendKernel> choose_attend_kernel(std::string_view force = "");
+std::span<const AttendKernel> attend_kernels();  // all that this CPU can run
+int attend_fallbacks();                          // kernels refused by their self-test
+
+// Attends n_queries queries to rows [row_begin, row_end) of one (layer, head) and merges the result into
+// `states` in order of the tokens. q: [n_queries, head_dim] scaled. states: [n_queries].
+// work: [attend_work_floats(n_queries, head_dim)].
+struct SpanCall {
+  const PlaneView* k;
+  const PlaneView* v;
+  uint32_t row_begin, row_end;
+  uint32_t n_queries;
+  const float* q;
+  const Partial* states;
+  float* work;
+};
+size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim);
+void attend_span(const AttendKernel& kernel, const SpanCall& call);
+
+}  // namespace polykv
