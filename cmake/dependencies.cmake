@@ -9,16 +9,21 @@ pkg_check_modules(zmq REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 
+# The package's own config file wants a CUDA toolchain and links its CUDA libraries; the prefill needs two
+# CPU libraries and the headers, so they are imported here by hand.
 if(POLYKV_TORCH)
-  set(POLYKV_DEPS ${PROJECT_SOURCE_DIR}/.deps/site)
+  set(POLYKV_DEPS_TORCH ${PROJECT_SOURCE_DIR}/.deps/site/torch)
   find_path(POLYKV_TORCH_INCLUDE ATen/ATen.h
-            PATH_SUFFIXES include HINTS ${POLYKV_DEPS}/torch/include NO_CMAKE_SYSTEM_PATH)
-  find_library(POLYKV_TORCH_CPU torch_cpu HINTS ${POLYKV_DEPS}/torch/lib)
-  find_library(POLYKV_C10 c10 HINTS ${POLYKV_DEPS}/torch/lib)
+            PATH_SUFFIXES include HINTS ${POLYKV_DEPS_TORCH}/include NO_CMAKE_SYSTEM_PATH)
+  find_library(POLYKV_TORCH_CPU torch_cpu HINTS ${POLYKV_DEPS_TORCH}/lib NO_CMAKE_SYSTEM_PATH)
+  find_library(POLYKV_C10 c10 HINTS ${POLYKV_DEPS_TORCH}/lib NO_CMAKE_SYSTEM_PATH)
   if(NOT POLYKV_TORCH_INCLUDE OR NOT POLYKV_TORCH_CPU OR NOT POLYKV_C10)
-    message(FATAL_ERROR "libtorch was not found: run ./launch/setup, or name yours with "
-                        "-DCMAKE_PREFIX_PATH=/path/to/libtorch")
+    message(FATAL_ERROR "libtorch was not found: run ./launch/setup, name yours with "
+                        "-DCMAKE_PREFIX_PATH=/path/to/libtorch, or build without the writer with "
+                        "-DPOLYKV_TORCH=OFF")
   endif()
+  get_filename_component(POLYKV_TORCH_LIBRARY_DIR ${POLYKV_TORCH_CPU} DIRECTORY)
+  message(STATUS "libtorch: ${POLYKV_TORCH_LIBRARY_DIR}")
   add_library(torch_cpu SHARED IMPORTED)
   set_target_properties(torch_cpu PROPERTIES IMPORTED_LOCATION ${POLYKV_TORCH_CPU})
   add_library(c10 SHARED IMPORTED)
@@ -26,6 +31,8 @@ if(POLYKV_TORCH)
   add_library(polykv_torch INTERFACE)
   target_include_directories(polykv_torch SYSTEM INTERFACE ${POLYKV_TORCH_INCLUDE})
   target_link_libraries(polykv_torch INTERFACE torch_cpu c10)
-  # libtorch_cpu finds its own dependencies by its RUNPATH at run time; at link time they need not be here.
+  # libtorch_cpu finds its own dependencies by its RPATH at run time; at link time they need not be here.
   target_link_options(polykv_torch INTERFACE -Wl,--unresolved-symbols=ignore-in-shared-libs)
+else()
+  message(STATUS "libtorch: off, so the writer is not built")
 endif()

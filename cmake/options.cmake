@@ -1,15 +1,18 @@
-# Language, warnings and switches for every room. polykv_room() makes a room's library.
+# Language, warnings and switches for every room. polykv_room() makes a room's library,
+# polykv_program() one of the programs.
 option(POLYKV_TESTS "Build the tests" ON)
 option(POLYKV_TORCH "Build the writer's prefill with libtorch" ON)
+set(POLYKV_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread; empty for none")
 
 if(NOT CMAKE_BUILD_TYPE)
-  set(CMAKE_BUILD_TYPE Release)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release or RelWithDebInfo" FORCE)
 endif()
 set(CMAKE_CXX_STANDARD 23)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+include(GNUInstallDirs)
 
 find_program(POLYKV_CCACHE ccache)
 if(POLYKV_CCACHE)
@@ -19,7 +22,20 @@ endif()
 add_library(polykv_flags INTERFACE)
 target_compile_options(polykv_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                                               -Wno-sign-conversion -Werror)
+# A result may not depend on what the compiler fuses: no contraction, and nothing of -ffast-math that
+# changes a number. errno and floating-point traps of the mathematical functions are not used.
+target_compile_options(polykv_flags INTERFACE -ffp-contract=off -fno-math-errno -fno-trapping-math)
 target_include_directories(polykv_flags INTERFACE ${PROJECT_SOURCE_DIR})
+
+if(POLYKV_SANITIZE)
+  # For every target, third-party headers' inline code included: a half-instrumented program lies.
+  add_compile_options(-fsanitize=${POLYKV_SANITIZE} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  add_link_options(-fsanitize=${POLYKV_SANITIZE})
+endif()
+if(POLYKV_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL Debug)
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+endif()
 
 # polykv_room(NAME SOURCES a.cpp … [LINK lib …]): static library polykv_NAME.
 function(polykv_room name)
@@ -27,4 +43,17 @@ function(polykv_room name)
   add_library(polykv_${name} STATIC ${ROOM_SOURCES})
   target_link_libraries(polykv_${name} PUBLIC ${ROOM_LINK} PRIVATE polykv_flags)
   target_include_directories(polykv_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+endfunction()
+
+# polykv_program(NAME SOURCES main.cpp … [LINK lib …] [TORCH]): a program in bin/, beside the others,
+# installed there too. TORCH: it links libtorch, and finds it where it was found at configure time.
+function(polykv_program name)
+  cmake_parse_arguments(PROGRAM "TORCH" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${PROGRAM_SOURCES})
+  target_link_libraries(${name} PRIVATE ${PROGRAM_LINK} polykv_flags)
+  target_compile_definitions(${name} PRIVATE POLYKV_VERSION="${PROJECT_VERSION}")
+  if(PROGRAM_TORCH)
+    set_target_properties(${name} PROPERTIES INSTALL_RPATH "${POLYKV_TORCH_LIBRARY_DIR}")
+  endif()
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
