@@ -1,6 +1,7 @@
 // The native forward pass: tokens in, logits out, one readable loop, attention behind one hook.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 
@@ -10,7 +11,8 @@
 
 namespace polykv {
 
-// What a layer asks of attention. Before RoPE, because keys and queries are rotated where segments lie.
+// What a layer asks of attention. Before RoPE, because keys and queries are rotated where segments
+// lie.
 struct AttentionCall {
   uint32_t layer;
   uint32_t n_rows;
@@ -36,16 +38,13 @@ class Decoder {
   Decoder(const ModelImage& image, const Kernels& kernels, ThreadTeam& team);
   ~Decoder();
 
-  // One pass for consecutive tokens at `position`, `position`+1, … of one stream. tokens: [n], n <= kRowsMax.
-  // logits: [n_logits, n_vocab] of the last n_logits rows (0 = none). No allocation.
+  // One pass for consecutive tokens at `position`, `position`+1, … of one stream. tokens: [n], n <=
+  // kRowsMax. logits: [n_logits, n_vocab] of the last n_logits rows (0 = none). No allocation.
   void step(std::span<const uint32_t> tokens, uint32_t position, Attention& attention,
             uint32_t n_logits, float* logits);
 
  private:
   struct Buffers;
-  const ModelImage& image_;
-  const Kernels& kernels_;
-  ThreadTeam& team_;
   std::unique_ptr<Buffers> buffers_;
 };
 

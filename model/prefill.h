@@ -1,5 +1,6 @@
-// Layer-major prefill by libtorch: all new tokens go through layer l before layer l+1 starts. It needs one
-// layer of dequantised weights, one layer of K/V and n x d activations, whatever the model's depth.
+// Layer-major prefill by libtorch: all new tokens go through layer l before layer l+1 starts, in
+// f32. Peak memory, whatever the model's depth: one layer of dequantised weights, one layer of K/V
+// (of the past too) and activations of about n x (4 d_model) + 2,048 x (2 d_ff) floats.
 #pragma once
 
 #include <functional>
@@ -20,13 +21,16 @@ struct LayerKv {
 struct PrefillJob {
   std::span<const uint32_t> tokens;  // [n_tokens] new tokens
   uint32_t past_tokens = 0;          // tokens before them: absolute position of the first new one
-  // Fills one layer's K (RoPE at absolute positions) and V of the past. k, v: [past_tokens, n_kv_heads, head_dim].
+  // Fills one layer's K (RoPE at absolute positions) and V of the past. k, v: [past_tokens,
+  // n_kv_heads, head_dim].
   std::function<void(uint32_t layer, float* k, float* v)> past;
-  std::function<Status(const LayerKv&)> layer_done;                   // an error ends the prefill
-  std::function<void(uint32_t done, uint32_t all)> progress;          // layers; may be empty
-  std::vector<float>* logits = nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
+  std::function<Status(const LayerKv&)> layer_done;           // an error ends the prefill
+  std::function<void(uint32_t done, uint32_t all)> progress;  // layers; may be empty
+  std::vector<float>* logits =
+      nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
 };
 
+// context_too_long past the model's positions, memory_limit if memory runs out on the way.
 Status prefill(const ModelImage& image, const PrefillJob& job, unsigned n_threads);
 
 }  // namespace polykv

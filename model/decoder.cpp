@@ -1,0 +1,181 @@
+// The native forward pass, layer by layer. Every product is divided into parts of output rows; a
+// part computes all of a step's rows, so that each weight is read once.
+#include "model/decoder.h"
+
+#include <algorithm>
+
+namespace polykv {
+namespace {
+
+// More parts than threads, so that a thread that lost its core does not hold up the others.
+uint32_t parts_of(const ThreadTeam& team) { return team.size() == 1 ? 1 : team.size() * 4; }
+
+// The output rows of one part, on a 16-row grid: parts do not share cache lines.
+struct Slice {
+  uint32_t begin, end;
+  Slice(uint32_t n_rows, uint32_t part, uint32_t parts)
+      : begin(border(n_rows, part, parts)), end(border(n_rows, part + 1, parts)) {}
+  static uint32_t border(uint32_t n_rows, uint32_t part, uint32_t parts) {
+    const uint64_t grid = (uint64_t{n_rows} + 15) / 16;
+    return static_cast<uint32_t>(std::min<uint64_t>(n_rows, grid * part / parts * 16));
+  }
+};
+
+void add(float* x, const float* y, size_t n) {
+  for (size_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
+// Uninitialised: pages of rows that no step has used stay untouched.
+std::unique_ptr<float[]> floats(size_t n) { return std::make_unique_for_overwrite<float[]>(n); }
+
+}  // namespace
+
+struct Decoder::Buffers {
+  Buffers(const ModelImage& model, const Kernels& set, ThreadTeam& threads);
+
+  void matmul(const Weight& w, const float* x, float* y, uint32_t part) const;
+  void attention_inputs(const LayerWeights& layer, uint32_t part) const;
+  void gated(const LayerWeights& layer, uint32_t part) const;
+  template <class Work>
+  void in_parts(const Work& work) const;
+
+  void norm(const float* weight) const;
+  void embed(std::span<const uint32_t> tokens) const;
+  void attend(uint32_t index, Attention& attention) const;
+  void feed_forward(const LayerWeights& layer) const;
+  void logits(uint32_t n_logits, float* out) const;
+
+  const ModelImage& image;
+  const Kernels& kernels;
+  ThreadTeam& team;
+  const ModelConfig& config;
+  const uint32_t q_width, kv_width, parts, widest;
+  uint32_t n = 0;  // rows of the present step
+  uint32_t positions[kRowsMax] = {};
+  std::unique_ptr<float[]> x,
+      normed;  // [kRowsMax, d_model]; normed also takes what a block adds to x
+  std::unique_ptr<float[]> q, attended;  // [kRowsMax, n_heads * head_dim]
+  std::unique_ptr<float[]> k, v;         // [kRowsMax, n_kv_heads * head_dim]
+  std::unique_ptr<float[]> gate, up;     // [kRowsMax, d_ff]
+  std::unique_ptr<float[]> scratch;      // [parts, widest]: one dequantised row each
+};
+
+Decoder::Buffers::Buffers(const ModelImage& model, const Kernels& set, ThreadTeam& threads)
+    : image(model),
+      kernels(set),
+      team(threads),
+      config(model.config()),
+      q_width(config.n_heads * config.head_dim),
+      kv_width(config.n_kv_heads * config.head_dim),
+      parts(parts_of(threads)),
+      widest(std::max({config.d_model, config.d_ff, q_width})),
+      x(floats(size_t{kRowsMax} * config.d_model)),
+      normed(floats(size_t{kRowsMax} * config.d_model)),
+      q(floats(size_t{kRowsMax} * q_width)),
+      attended(floats(size_t{kRowsMax} * q_width)),
+      k(floats(size_t{kRowsMax} * kv_width)),
+      v(floats(size_t{kRowsMax} * kv_width)),
+      gate(floats(size_t{kRowsMax} * config.d_ff)),
+      up(floats(size_t{kRowsMax} * config.d_ff)),
+      scratch(floats(size_t{parts} * widest)) {}
+
+void Decoder::Buffers::matmul(const Weight& w, const float* in, float* out, uint32_t part) const {
+  const Slice rows(w.n_rows, part, parts);
+  kernels.matmul(w, in, n, rows.begin, rows.end, out, scratch.get() + size_t{part} * widest);
+}
+
+// Captures one reference only: std::function then needs no memory of its own.
+template <class Work>
+void Decoder::Buffers::in_parts(const Work& work) const {
+  team.run(parts, 1, [&work](uint32_t begin, uint32_t end) {
+    for (uint32_t part = begin; part < end; ++part) work(part);
+  });
+}
+
+void Decoder::Buffers::norm(const float* weight) const {
+  for (uint32_t m = 0; m < n; ++m) {
+    const size_t at = size_t{m} * config.d_model;
+    rms_norm(x.get() + at, weight, config.d_model, config.rms_eps, normed.get() + at);
+  }
+}
+
+void Decoder::Buffers::embed(std::span<const uint32_t> tokens) const {
+  for (uint32_t m = 0; m < n; ++m) {
+    dequantise_row(image.embedding(), tokens[m], x.get() + size_t{m} * config.d_model);
+  }
+}
+
+void Decoder::Buffers::attention_inputs(const LayerWeights& layer, uint32_t part) const {
+  matmul(layer.wq, normed.get(), q.get(), part);
+  matmul(layer.wk, normed.get(), k.get(), part);
+  matmul(layer.wv, normed.get(), v.get(), part);
+}
+
+void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
+  const LayerWeights& layer = image.layer(index);
+  norm(layer.attn_norm);
+  in_parts([&](uint32_t part) { attention_inputs(layer, part); });
+  attention.attend({.layer = index,
+                    .n_rows = n,
+                    .positions = positions,
+                    .q = q.get(),
+                    .k = k.get(),
+                    .v = v.get(),
+                    .out = attended.get()});
+  in_parts([&](uint32_t part) { matmul(layer.wo, attended.get(), normed.get(), part); });
+  add(x.get(), normed.get(), size_t{n} * config.d_model);
+}
+
+// A part's own rows of gate and up meet here, without another round of the team.
+void Decoder::Buffers::gated(const LayerWeights& layer, uint32_t part) const {
+  matmul(layer.w_gate, normed.get(), gate.get(), part);
+  matmul(layer.w_up, normed.get(), up.get(), part);
+  const Slice rows(config.d_ff, part, parts);
+  for (uint32_t m = 0; m < n; ++m) {
+    const size_t at = size_t{m} * config.d_ff + rows.begin;
+    swiglu(gate.get() + at, up.get() + at, rows.end - rows.begin);
+  }
+}
+
+void Decoder::Buffers::feed_forward(const LayerWeights& layer) const {
+  norm(layer.ffn_norm);
+  in_parts([&](uint32_t part) { gated(layer, part); });
+  in_parts([&](uint32_t part) { matmul(layer.w_down, gate.get(), normed.get(), part); });
+  add(x.get(), normed.get(), size_t{n} * config.d_model);
+}
+
+void Decoder::Buffers::logits(uint32_t n_logits, float* out) const {
+  norm(image.output_norm());
+  const Weight& head = image.head();
+  const float* last = normed.get() + size_t{n - n_logits} * config.d_model;
+  in_parts([&](uint32_t part) {
+    const Slice rows(head.n_rows, part, parts);
+    kernels.matmul(head, last, n_logits, rows.begin, rows.end, out,
+                   scratch.get() + size_t{part} * widest);
+  });
+}
+
+Decoder::Decoder(const ModelImage& image, const Kernels& kernels, ThreadTeam& team)
+    : buffers_(std::make_unique<Buffers>(image, kernels, team)) {}
+
+Decoder::~Decoder() = default;
+
+void Decoder::step(std::span<const uint32_t> tokens, uint32_t position, Attention& attention,
+                   uint32_t n_logits, float* logits) {
+  Buffers& b = *buffers_;
+  check(!tokens.empty() && tokens.size() <= kRowsMax, "a decoder step takes 1 to 32 tokens");
+  check(n_logits <= tokens.size(), "a decoder step was asked for more logits than rows");
+  b.n = static_cast<uint32_t>(tokens.size());
+  for (uint32_t m = 0; m < b.n; ++m) {
+    check(tokens[m] < b.config.n_vocab, "a token outside the vocabulary reached the decoder");
+    b.positions[m] = position + m;
+  }
+  b.embed(tokens);
+  for (uint32_t layer = 0; layer < b.config.n_layers; ++layer) {
+    b.attend(layer, attention);
+    b.feed_forward(b.image.layer(layer));
+  }
+  if (n_logits > 0) b.logits(n_logits, logits);
+}
+
+}  // namespace polykv

@@ -1,0 +1,79 @@
+// What every kernel set shares: exact dequantisation, norms and the activation.
+#include "model/kernels.h"
+
+#include <bit>
+#include <cmath>
+
+#include "ipc/half.h"
+
+namespace polykv {
+namespace {
+
+// d * q has at most 11 + 8 significant bits and is exact in f32, so d * q + m is rounded once, with
+// or without a fused multiply-add: every implementation gives the same bits.
+void dequantise_w4(const Weight& w, uint32_t row, float* out) {
+  const uint32_t n_blocks = w.n_cols / 32;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(w.values) + size_t{row} * n_blocks * 16;
+  const uint16_t* scales = w.scales + size_t{row} * n_blocks * 2;
+  for (uint32_t b = 0; b < n_blocks; ++b, bytes += 16, scales += 2, out += 32) {
+    const float d = half_to_float(scales[0]);
+    const float m = half_to_float(scales[1]);
+    for (uint32_t j = 0; j < 16; ++j) {
+      out[j] = d * static_cast<float>(bytes[j] & 15) + m;
+      out[j + 16] = d * static_cast<float>(bytes[j] >> 4) + m;
+    }
+  }
+}
+
+void dequantise_w8(const Weight& w, uint32_t row, float* out) {
+  const uint32_t n_blocks = w.n_cols / w.block;
+  const uint32_t per_block = w.has_min ? 2 : 1;
+  const auto* q = reinterpret_cast<const int8_t*>(w.values) + size_t{row} * w.n_cols;
+  const uint16_t* scales = w.scales + size_t{row} * n_blocks * per_block;
+  for (uint32_t b = 0; b < n_blocks; ++b, q += w.block, scales += per_block, out += w.block) {
+    const float d = half_to_float(scales[0]);
+    const float m = w.has_min ? half_to_float(scales[1]) : 0.0f;
+    for (uint32_t j = 0; j < w.block; ++j) out[j] = d * static_cast<float>(q[j]) + m;
+  }
+}
+
+void dequantise_w16(const Weight& w, uint32_t row, float* out) {
+  const auto* bits = reinterpret_cast<const uint16_t*>(w.values) + size_t{row} * w.n_cols;
+  if (w.type == WeightType::f16) {
+    for (uint32_t c = 0; c < w.n_cols; ++c) out[c] = half_to_float(bits[c]);
+  } else {
+    for (uint32_t c = 0; c < w.n_cols; ++c) out[c] = std::bit_cast<float>(uint32_t{bits[c]} << 16);
+  }
+}
+
+}  // namespace
+
+void dequantise_row(const Weight& w, uint32_t row, float* out) {
+  switch (w.type) {
+    case WeightType::w4:
+      return dequantise_w4(w, row, out);
+    case WeightType::w8:
+      return dequantise_w8(w, row, out);
+    case WeightType::f16:
+    case WeightType::bf16:
+      return dequantise_w16(w, row, out);
+    case WeightType::f32:
+      std::memcpy(out, w.values + size_t{row} * w.n_cols * sizeof(float), w.n_cols * sizeof(float));
+      return;
+  }
+  check(false, "a weight of unknown type reached the kernels");
+}
+
+void rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* out) {
+  double lanes[4] = {};
+  for (uint32_t i = 0; i < n; ++i) lanes[i % 4] += double{x[i]} * x[i];
+  const double mean = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) / n;
+  const float inverse = static_cast<float>(1.0 / std::sqrt(mean + double{eps}));
+  for (uint32_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
+}
+
+void swiglu(float* gate, const float* up, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+}  // namespace polykv

@@ -1,0 +1,139 @@
+// Which kernel set runs here: what the CPU has, trusted only after it has reproduced a known
+// vector.
+#include <array>
+#include <span>
+#include <vector>
+
+#include "model/kernels.h"
+
+namespace polykv {
+namespace {
+
+constexpr uint32_t kTestRows = 3, kTestCols = 96, kTestInputs = 5;
+
+// Small integers as weights, scales and inputs: every sum is exact in f32, whatever its order.
+int test_code(uint32_t row, uint32_t col) { return static_cast<int>((row * 7 + col * 5) % 16); }
+int test_input(uint32_t m, uint32_t col) { return static_cast<int>((m * 3 + col * 11) % 17) - 8; }
+
+struct TestMatrix {
+  std::array<std::byte, kTestRows * kTestCols * 4> values{};
+  std::array<uint16_t, kTestRows * kTestCols / 16> scales{};
+  Weight weight;
+};
+
+void fill_scales(TestMatrix& t) {
+  constexpr uint16_t kOne = 0x3c00, kMinusEight = 0xc800;
+  for (size_t i = 0; i < t.scales.size(); i += 2) {
+    t.scales[i] = kOne;
+    t.scales[i + 1] = kMinusEight;
+  }
+}
+
+void put_code(TestMatrix& t, WeightType type, uint32_t row, uint32_t col) {
+  const int q = test_code(row, col);
+  if (type == WeightType::w4) {
+    const size_t at = row * (kTestCols / 2) + col / 32 * 16 + col % 16;
+    t.values[at] |= static_cast<std::byte>(col % 32 < 16 ? q : q << 4);
+  } else if (type == WeightType::w8) {
+    t.values[row * kTestCols + col] = static_cast<std::byte>(q);
+  } else {
+    const float value = static_cast<float>(q - 8);
+    std::memcpy(&t.values[(row * kTestCols + col) * sizeof value], &value, sizeof value);
+  }
+}
+
+void make_test_matrix(WeightType type, TestMatrix& t) {
+  fill_scales(t);
+  for (uint32_t i = 0; i < kTestRows * kTestCols; ++i)
+    put_code(t, type, i / kTestCols, i % kTestCols);
+  t.weight = {.type = type,
+              .n_rows = kTestRows,
+              .n_cols = kTestCols,
+              .block = 32,
+              .has_min = 1,
+              .values = t.values.data(),
+              .scales = t.scales.data()};
+}
+
+int expected(uint32_t m, uint32_t row) {
+  int sum = 0;
+  for (uint32_t c = 0; c < kTestCols; ++c) sum += (test_code(row, c) - 8) * test_input(m, c);
+  return sum;
+}
+
+bool reproduces(MatmulFn matmul, WeightType type) {
+  TestMatrix t;
+  make_test_matrix(type, t);
+  std::array<float, kTestInputs * kTestCols> x{};
+  for (uint32_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(test_input(i / kTestCols, i % kTestCols));
+  }
+  std::array<float, kTestInputs * kTestRows> y{};
+  std::array<float, kTestCols> scratch{};
+  matmul(t.weight, x.data(), kTestInputs, 0, kTestRows, y.data(), scratch.data());
+  bool same = true;
+  for (uint32_t i = 0; i < y.size(); ++i) {
+    same = same && y[i] == static_cast<float>(expected(i / kTestRows, i % kTestRows));
+  }
+  return same;
+}
+
+bool trusted(const Kernels& set) {
+  return reproduces(set.matmul, WeightType::w4) && reproduces(set.matmul, WeightType::w8) &&
+         reproduces(set.matmul, WeightType::f32);
+}
+
+struct Survey {
+  std::vector<Kernels> sets;  // best first
+  int refused = 0;
+};
+
+std::vector<Kernels> candidates() {
+  std::vector<Kernels> sets;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    sets.push_back({"avx2", matmul_avx2});
+  }
+#endif
+  sets.push_back({"ref", matmul_ref});
+  return sets;
+}
+
+const Survey& survey() {
+  static const Survey found = [] {
+    Survey s;
+    for (const Kernels& set : candidates()) {
+      if (trusted(set)) {
+        s.sets.push_back(set);
+      } else {
+        ++s.refused;
+      }
+    }
+    return s;
+  }();
+  return found;
+}
+
+std::string names_of_sets() {
+  std::string names;
+  for (const Kernels& set : survey().sets) names += cat(names.empty() ? "" : ", ", set.name);
+  return names;
+}
+
+}  // namespace
+
+std::span<const Kernels> kernel_sets() { return survey().sets; }
+
+int kernel_fallbacks() { return survey().refused; }
+
+Result<Kernels> choose_kernels(std::string_view force) {
+  for (const Kernels& set : kernel_sets()) {
+    if (force.empty() || set.name == force) return set;
+  }
+  return fail(ErrorCode::usage,
+              cat("no kernel set '", force, "' runs on this CPU; choose one of: ", names_of_sets()),
+              std::string(force), names_of_sets());
+}
+
+}  // namespace polykv

@@ -1,0 +1,279 @@
+// The only file that sees libtorch. It is used for large matrix products and for attention; norms,
+// RoPE and sums are our own loops. Its exceptions stop in prefill().
+#include "model/prefill.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/silu.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "model/kernels.h"
+#include "model/rope.h"
+#include "model/threads.h"
+
+namespace polykv {
+namespace {
+
+constexpr int64_t kQueryChunk = 512;   // queries per masked attention: bounds the mask
+constexpr int64_t kFfnChunk = 2048;    // tokens per feed-forward pass: bounds gate and up
+constexpr int64_t kVocabChunk = 8192;  // rows of the head dequantised at a time
+constexpr uint32_t kRowGrain = 64;
+
+at::Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
+float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+
+class Pass {
+ public:
+  Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads);
+  Status run();
+
+ private:
+  void embed();
+  void norm(const float* weight);
+  at::Tensor weight_rows(const Weight& w, uint32_t begin, uint32_t end);
+  at::Tensor product(const at::Tensor& x, const Weight& w);
+  void make_angles();
+  void rotate(float* x, uint32_t n_heads, uint32_t first_position);
+  void keys_and_values(uint32_t index);
+  Status hand_over(uint32_t index);
+  void attend(const LayerWeights& layer);
+  at::Tensor attend_rows(const at::Tensor& q, int64_t begin, int64_t end);
+  at::Tensor causal_mask(int64_t begin, int64_t end);
+  void feed_forward(const LayerWeights& layer);
+  void write_logits();
+
+  const ModelImage& image_;
+  const PrefillJob& job_;
+  const ModelConfig& config_;
+  ThreadTeam team_;
+  Rope rope_;
+  int64_t n_, past_, d_, kv_heads_, group_, head_dim_;
+  std::vector<float> cos_, sin_;  // [past + n, head_dim / 2]
+  at::Tensor x_, normed_;         // [n, d]
+  at::Tensor k_, v_;              // [past + n, n_kv_heads, head_dim], K at absolute positions
+};
+
+Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
+    : image_(image),
+      job_(job),
+      config_(image.config()),
+      team_(n_threads),
+      rope_(config_),
+      n_(static_cast<int64_t>(job.tokens.size())),
+      past_(job.past_tokens),
+      d_(config_.d_model),
+      kv_heads_(config_.n_kv_heads),
+      group_(config_.n_heads / config_.n_kv_heads),
+      head_dim_(config_.head_dim),
+      x_(floats({n_, d_})),
+      normed_(floats({n_, d_})),
+      k_(floats({past_ + n_, kv_heads_, head_dim_})),
+      v_(floats({past_ + n_, kv_heads_, head_dim_})) {
+  make_angles();
+}
+
+void Pass::make_angles() {
+  const size_t half = config_.head_dim / 2;
+  cos_.resize(static_cast<size_t>(past_ + n_) * half);
+  sin_.resize(cos_.size());
+  for (int64_t p = 0; p < past_ + n_; ++p) {
+    const size_t at = static_cast<size_t>(p) * half;
+    rope_.angles(p, &cos_[at], &sin_[at]);
+  }
+}
+
+void Pass::embed() {
+  for (size_t i = 0; i < job_.tokens.size(); ++i) {
+    dequantise_row(image_.embedding(), job_.tokens[i], data(x_) + i * config_.d_model);
+  }
+}
+
+void Pass::norm(const float* weight) {
+  const float* x = data(x_);
+  float* out = data(normed_);
+  team_.run(static_cast<uint32_t>(n_), kRowGrain, [&](uint32_t begin, uint32_t end) {
+    for (size_t at = size_t{begin} * config_.d_model; at < size_t{end} * config_.d_model;
+         at += config_.d_model) {
+      rms_norm(x + at, weight, config_.d_model, config_.rms_eps, out + at);
+    }
+  });
+}
+
+// Rows [begin, end) of a weight as f32.
+at::Tensor Pass::weight_rows(const Weight& w, uint32_t begin, uint32_t end) {
+  at::Tensor rows = floats({end - begin, w.n_cols});
+  float* out = data(rows);
+  team_.run(end - begin, kRowGrain, [&](uint32_t from, uint32_t to) {
+    for (uint32_t r = from; r < to; ++r) dequantise_row(w, begin + r, out + size_t{r} * w.n_cols);
+  });
+  return rows;
+}
+
+at::Tensor Pass::product(const at::Tensor& x, const Weight& w) {
+  return at::linear(x, weight_rows(w, 0, w.n_rows));
+}
+
+// x: [n, n_heads, head_dim], row i at position first_position + i.
+void Pass::rotate(float* x, uint32_t n_heads, uint32_t first_position) {
+  const size_t half = config_.head_dim / 2;
+  const size_t width = size_t{n_heads} * config_.head_dim;
+  team_.run(static_cast<uint32_t>(n_), kRowGrain, [&](uint32_t begin, uint32_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t at = (first_position + i) * half;
+      rope_.apply(x + i * width, n_heads, &cos_[at], &sin_[at]);
+    }
+  });
+}
+
+// K (not yet rotated) and V of the new tokens, behind those of the past.
+void Pass::keys_and_values(uint32_t index) {
+  const LayerWeights& layer = image_.layer(index);
+  norm(layer.attn_norm);
+  k_.narrow(0, past_, n_).copy_(product(normed_, layer.wk).view({n_, kv_heads_, head_dim_}));
+  v_.narrow(0, past_, n_).copy_(product(normed_, layer.wv).view({n_, kv_heads_, head_dim_}));
+  if (past_ > 0) job_.past(index, data(k_), data(v_));
+}
+
+// Segments hold K at positions local to themselves, attention wants them absolute.
+Status Pass::hand_over(uint32_t index) {
+  const size_t behind_past = static_cast<size_t>(past_ * kv_heads_ * head_dim_);
+  float* k = data(k_) + behind_past;
+  at::Tensor local = past_ > 0 ? k_.narrow(0, past_, n_).clone() : k_;
+  rotate(data(local), config_.n_kv_heads, 0);
+  if (past_ > 0) rotate(k, config_.n_kv_heads, job_.past_tokens);
+  if (!job_.layer_done) return {};
+  return job_.layer_done({.layer = index, .k = data(local), .v = data(v_) + behind_past});
+}
+
+// [end - begin, past + end]: 0 where the query may look, -infinity where it may not.
+at::Tensor Pass::causal_mask(int64_t begin, int64_t end) {
+  at::Tensor mask = floats({end - begin, past_ + end});
+  float* row = data(mask);
+  for (int64_t i = begin; i < end; ++i, row += past_ + end) {
+    std::fill(row, row + past_ + i + 1, 0.0f);
+    std::fill(row + past_ + i + 1, row + past_ + end, -std::numeric_limits<float>::infinity());
+  }
+  return mask;
+}
+
+// One KV head is one batch, its queries the heads of that batch: K and V are never copied per query
+// head. q: [n_kv_heads, group, end - begin, head_dim], the same shape comes back.
+at::Tensor Pass::attend_rows(const at::Tensor& q, int64_t begin, int64_t end) {
+  const auto shared = [&](const at::Tensor& t) {
+    return t.narrow(0, 0, past_ + end)
+        .permute({1, 0, 2})
+        .unsqueeze(1)
+        .expand({kv_heads_, group_, past_ + end, head_dim_});
+  };
+  const bool whole = begin == 0 && end == n_ && past_ == 0;
+  if (whole) return at::scaled_dot_product_attention(q, shared(k_), shared(v_), {}, 0.0, true);
+  return at::scaled_dot_product_attention(q, shared(k_), shared(v_), causal_mask(begin, end));
+}
+
+void Pass::attend(const LayerWeights& layer) {
+  at::Tensor rows = product(normed_, layer.wq);
+  rotate(data(rows), config_.n_heads, job_.past_tokens);
+  const int64_t chunk = past_ == 0 ? n_ : kQueryChunk;
+  for (int64_t begin = 0; begin < n_; begin += chunk) {
+    const int64_t end = std::min(n_, begin + chunk);
+    at::Tensor part = rows.narrow(0, begin, end - begin);
+    const at::Tensor q =
+        part.view({end - begin, kv_heads_, group_, head_dim_}).permute({1, 2, 0, 3});
+    const at::Tensor out = attend_rows(q, begin, end).permute({2, 0, 1, 3});
+    part.view({end - begin, kv_heads_, group_, head_dim_}).copy_(out);
+  }
+  x_.add_(product(rows, layer.wo));
+}
+
+void Pass::feed_forward(const LayerWeights& layer) {
+  norm(layer.ffn_norm);
+  const at::Tensor gate = weight_rows(layer.w_gate, 0, layer.w_gate.n_rows);
+  const at::Tensor up = weight_rows(layer.w_up, 0, layer.w_up.n_rows);
+  const at::Tensor down = weight_rows(layer.w_down, 0, layer.w_down.n_rows);
+  for (int64_t begin = 0; begin < n_; begin += kFfnChunk) {
+    const int64_t rows = std::min(n_ - begin, kFfnChunk);
+    const at::Tensor in = normed_.narrow(0, begin, rows);
+    at::Tensor hidden = at::linear(in, gate);
+    at::silu_(hidden);
+    hidden.mul_(at::linear(in, up));
+    x_.narrow(0, begin, rows).add_(at::linear(hidden, down));
+  }
+}
+
+void Pass::write_logits() {
+  norm(image_.output_norm());
+  const int64_t n_vocab = config_.n_vocab;
+  job_.logits->resize(static_cast<size_t>(n_ * n_vocab));
+  at::Tensor out = at::from_blob(job_.logits->data(), {n_, n_vocab}, at::kFloat);
+  for (int64_t begin = 0; begin < n_vocab; begin += kVocabChunk) {
+    const int64_t end = std::min(n_vocab, begin + kVocabChunk);
+    const at::Tensor rows =
+        weight_rows(image_.head(), static_cast<uint32_t>(begin), static_cast<uint32_t>(end));
+    out.narrow(1, begin, end - begin).copy_(at::linear(normed_, rows));
+  }
+}
+
+Status Pass::run() {
+  embed();
+  for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    keys_and_values(layer);
+    if (Status done = hand_over(layer); !done) return done;
+    if (layer + 1 < config_.n_layers || job_.logits != nullptr) {
+      attend(image_.layer(layer));
+      feed_forward(image_.layer(layer));
+    }
+    if (job_.progress) job_.progress(layer + 1, config_.n_layers);
+  }
+  if (job_.logits != nullptr) write_logits();
+  return {};
+}
+
+Status check_job(const ModelImage& image, const PrefillJob& job) {
+  const ModelConfig& config = image.config();
+  const uint64_t all = uint64_t{job.past_tokens} + job.tokens.size();
+  if (job.tokens.empty())
+    return fail(ErrorCode::bad_text, "there is no token to prefill", "0", "1");
+  if (all > config.n_positions) {
+    return fail(ErrorCode::context_too_long,
+                cat("the context has ", all, " tokens, the model's positions end at ",
+                    config.n_positions, ": shorten the text"),
+                cat(all), cat(config.n_positions));
+  }
+  for (uint32_t token : job.tokens) {
+    if (token >= config.n_vocab) {
+      return fail(ErrorCode::internal,
+                  cat("token ", token, " is outside the vocabulary of ", config.n_vocab),
+                  cat(token), cat(config.n_vocab));
+    }
+  }
+  check(job.past_tokens == 0 || job.past, "a prefill with a past needs a function that gives it");
+  return {};
+}
+
+}  // namespace
+
+Status prefill(const ModelImage& image, const PrefillJob& job, unsigned n_threads) {
+  if (Status ok = check_job(image, job); !ok) return ok;
+  try {
+    c10::InferenceMode inference;
+    at::set_num_threads(static_cast<int>(std::max(n_threads, 1u)));
+    return Pass(image, job, std::max(n_threads, 1u)).run();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::memory_limit,
+                cat("memory ran out during a prefill of ", job.tokens.size(),
+                    " tokens: prefill less at a time"),
+                cat(job.tokens.size()));
+  } catch (const std::exception& error) {
+    return fail(ErrorCode::internal, cat("libtorch failed during the prefill: ", error.what()));
+  }
+}
+
+}  // namespace polykv
