@@ -1,9 +1,9 @@
 // The codecs: how one K or V row of head_dim numbers becomes bytes, and back.
 //
 // One scheme for K and V, k<b>v<b>: subtract the mean over the segment (per layer and head, sinks
-// excluded) -> fixed random signs -> orthonormal Walsh-Hadamard over head_dim -> per-token scale (u8 of
-// the plane's maximum) -> b-bit code. Lloyd-Max points of N(0,1) for b <= 6, uniform for b = 8
-// (TurboQuant, arXiv 2504.19874, section 3, with mean removal and an unbiased scale added).
+// excluded) -> fixed random signs -> orthonormal Walsh-Hadamard over head_dim -> per-token scale
+// (u8 of the plane's maximum) -> b-bit code. Lloyd-Max points of N(0,1) for b <= 6, uniform for b =
+// 8 (TurboQuant, arXiv 2504.19874, section 3, with mean removal and an unbiased scale added).
 // `paper` is PolyKV as published (arXiv 2604.24971); f16 and f32 are references.
 #pragma once
 
@@ -44,9 +44,9 @@ inline constexpr uint64_t kSignSeed = 0x706f6c796b763031;
 Result<CodecSpec> parse_codec(std::string_view name);
 std::string codec_name(const CodecSpec& codec);
 
-int code_bits(PlaneCodec codec);         // 2..8 for rot<b>, 0 otherwise
-bool is_rotated(PlaneCodec codec);       // rot<b>
-uint32_t sink_rows(PlaneCodec codec);    // kSinkTokens for rot<b>, 0 for the others
+int code_bits(PlaneCodec codec);       // 2..8 for rot<b>, 0 otherwise
+bool is_rotated(PlaneCodec codec);     // rot<b>
+uint32_t sink_rows(PlaneCodec codec);  // kSinkTokens for rot<b>, 0 for the others
 
 // Code points in ascending order, [2^bits]: Lloyd-Max of N(0,1) for bits 2..6. For 8: (i - 128).
 std::span<const float> code_book(int bits);
@@ -54,7 +54,8 @@ std::span<const float> code_book(int bits);
 // +1 or -1 per dimension, [head_dim], from kSignSeed (docs/format.md). head_dim: 64, 128 or 256.
 std::span<const float> sign_vector(uint32_t head_dim);
 
-// In-place orthonormal Walsh-Hadamard transform, natural order; its own inverse. x: [n], n a power of 2.
+// In-place orthonormal Walsh-Hadamard transform, natural order; its own inverse. x: [n], n a power
+// of 2.
 void hadamard(float* x, uint32_t n);
 
 }  // namespace polykv

@@ -62,7 +62,7 @@ class SegmentView {
   CodecSpec codec() const;
   uint32_t n_tokens() const { return header_.n_tokens; }
   uint64_t bytes() const { return header_.bytes; }
-  double bits_per_element() const;  // everything in the segment / K and V elements
+  double bits_per_element() const;           // everything in the segment / K and V elements
   std::span<const uint32_t> tokens() const;  // [n_tokens], in the mapping
   const PlaneView& k(uint32_t layer, uint32_t head) const;
   const PlaneView& v(uint32_t layer, uint32_t head) const;

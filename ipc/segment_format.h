@@ -1,5 +1,6 @@
-// The bytes of a segment's header and plane table: all that the encoding and the reading side share.
-// Raise kSegmentAbi when a field's width, order or meaning changes (docs/format.md, "Versions").
+// The bytes of a segment's header and plane table: all that the encoding and the reading side
+// share. Raise kSegmentAbi when a field's width, order or meaning changes (docs/format.md,
+// "Versions").
 #pragma once
 
 #include <cstddef>
@@ -8,11 +9,12 @@
 
 namespace polykv {
 
-inline constexpr uint64_t kSegmentMagic = 0x0000474553564b50;  // "PKVSEG" and two zero bytes, little-endian
+inline constexpr uint64_t kSegmentMagic =
+    0x0000474553564b50;  // "PKVSEG" and two zero bytes, little-endian
 inline constexpr uint32_t kSegmentAbi = 1;
 inline constexpr uint64_t kAlign = 64;  // bytes
 
-enum class EncodeMode : uint32_t { alone = 0, after_prefix = 1 };       // stored: never renumber
+enum class EncodeMode : uint32_t { alone = 0, after_prefix = 1 };      // stored: never renumber
 enum class Provenance : uint32_t { prefill = 0, committed_turn = 1 };  // stored: never renumber
 
 struct SegmentHeader {
@@ -28,12 +30,12 @@ struct SegmentHeader {
   uint32_t n_layers;
   uint32_t n_kv_heads;
   uint32_t head_dim;
-  uint32_t n_sinks;      // leading exact rows in rotated planes
-  uint32_t n_planes;     // entries in the table, which follows the header
-  uint16_t k_codec;      // PlaneCodec of all K planes unless an entry says otherwise
+  uint32_t n_sinks;   // leading exact rows in rotated planes
+  uint32_t n_planes;  // entries in the table, which follows the header
+  uint16_t k_codec;   // PlaneCodec of all K planes unless an entry says otherwise
   uint16_t v_codec;
   uint32_t reserved0;
-  uint64_t sign_seed;    // kSignSeed
+  uint64_t sign_seed;  // kSignSeed
   uint8_t reserved1[136];
   uint64_t table_checksum;   // XXH3-64 of the plane table
   uint64_t header_checksum;  // XXH3-64 of the 248 bytes before it

@@ -3,9 +3,10 @@
 //   q (RoPE at P - offset, times 1/sqrt(head_dim)) ─► attend_span ─► Partial, merged over all spans
 //
 // Attention works on the encoded bytes; at most one tile of 64 tokens is unpacked, in the scratch.
-// For rot<b> planes: q.k = q^.w^.s + q.mu, and sum p.v = H^-1(sum p.s.w^) + mu * sum p, so the query is
-// rotated once per call and the weighted sum once back. The context is walked in fixed splits of
-// kSplitTokens, merged in order: a query's result does not depend on how many queries share the call.
+// For rot<b> planes: q.k = q^.w^.s + q.mu, and sum p.v = H^-1(sum p.s.w^) + mu * sum p, so the
+// query is rotated once per call and the weighted sum once back. The context is walked in fixed
+// splits of kSplitTokens, merged in order: a query's result does not depend on how many queries
+// share the call.
 #pragma once
 
 #include <cstddef>
@@ -47,15 +48,15 @@ struct AttendKernel {
   std::string_view name;  // "ref", "avx2"
   SplitFn split;
 };
-// The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names one.
-// unsupported: usage error with the choices. Fallbacks are counted in attend_fallbacks().
+// The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names
+// one. unsupported: usage error with the choices. Fallbacks are counted in attend_fallbacks().
 Result<AttendKernel> choose_attend_kernel(std::string_view force = "");
 std::span<const AttendKernel> attend_kernels();  // all that this CPU can run
 int attend_fallbacks();                          // kernels refused by their self-test
 
-// Attends n_queries queries to rows [row_begin, row_end) of one (layer, head) and merges the result into
-// `states` in order of the tokens. q: [n_queries, head_dim] scaled. states: [n_queries].
-// work: [attend_work_floats(n_queries, head_dim)].
+// Attends n_queries queries to rows [row_begin, row_end) of one (layer, head) and merges the result
+// into `states` in order of the tokens. q: [n_queries, head_dim] scaled. states: [n_queries]. work:
+// [attend_work_floats(n_queries, head_dim)].
 struct SpanCall {
   const PlaneView* k;
   const PlaneView* v;

@@ -14,7 +14,8 @@ struct Partial {
 };
 
 void clear(const Partial& state, uint32_t head_dim);
-// into = into (+) other; merging an empty state changes nothing. Order matters bitwise: keep it fixed.
+// into = into (+) other; merging an empty state changes nothing. Order matters bitwise: keep it
+// fixed.
 void merge(const Partial& into, const Partial& other, uint32_t head_dim);
 // out = acc / sum. REQUIRES: sum > 0.
 void normalise(const Partial& state, uint32_t head_dim, float* out);

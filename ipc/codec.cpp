@@ -1,0 +1,182 @@
+// Names, code points, signs and the Hadamard transform: what every codec is made of.
+#include "ipc/codec.h"
+
+#include <array>
+#include <cmath>
+#include <optional>
+
+namespace polykv {
+namespace {
+
+constexpr std::string_view kChoices =
+    "k<b>v<b> with b one of 2, 3, 4, 5, 6, 8 (for example k4v4), f16, f32, paper";
+
+// Positive halves of the Lloyd-Max quantisers of N(0,1): every point is the mean of its cell.
+// tests/ipc/codec_test.cpp checks that condition, which determines them.
+constexpr std::array kPoints2 = {0.452780035f, 1.510417608f};
+constexpr std::array kPoints3 = {0.245094179f, 0.756005281f, 1.343909279f, 2.151945705f};
+constexpr std::array kPoints4 = {0.128395030f, 0.388048299f, 0.656759119f, 0.942340456f,
+                                 1.256231197f, 1.618046386f, 2.069017227f, 2.732589571f};
+constexpr std::array kPoints5 = {0.065889660f, 0.198051830f, 0.331378306f, 0.466699523f,
+                                 0.604933624f, 0.747135704f, 0.894565117f, 1.048783320f,
+                                 1.211804381f, 1.386340340f, 1.576228079f, 1.787233218f,
+                                 2.028728399f, 2.317739404f, 2.691119577f, 3.260732493f};
+constexpr std::array kPoints6 = {
+    0.033409506f, 0.100278289f, 0.167296903f, 0.234566985f, 0.302192846f, 0.370282645f,
+    0.438949672f, 0.508313781f, 0.578503031f, 0.649655581f, 0.721921941f, 0.795467656f,
+    0.870476587f, 0.947154945f, 1.025736349f, 1.106488240f, 1.189720142f, 1.275794486f,
+    1.365141020f, 1.458276375f, 1.555831225f, 1.658588900f, 1.767541883f, 1.883977241f,
+    2.009611043f, 2.146810217f, 2.298981210f, 2.471304798f, 2.672273835f, 2.917406791f,
+    3.240437055f, 3.744101271f};
+
+// -points in reverse, then points: ascending.
+template <size_t N>
+constexpr std::array<float, 2 * N> mirrored(const std::array<float, N>& points) {
+  std::array<float, 2 * N> book{};
+  for (size_t i = 0; i < N; ++i) {
+    book[N - 1 - i] = -points[i];
+    book[N + i] = points[i];
+  }
+  return book;
+}
+
+constexpr auto kBook2 = mirrored(kPoints2);
+constexpr auto kBook3 = mirrored(kPoints3);
+constexpr auto kBook4 = mirrored(kPoints4);
+constexpr auto kBook5 = mirrored(kPoints5);
+constexpr auto kBook6 = mirrored(kPoints6);
+
+constexpr std::array<float, 256> uniform_book() {
+  std::array<float, 256> book{};
+  for (int i = 0; i < 256; ++i) book[static_cast<size_t>(i)] = static_cast<float>(i - 128);
+  return book;
+}
+constexpr auto kBook8 = uniform_book();
+
+// The splitmix64 generator (Steele, Lea, Flood 2014).
+constexpr uint64_t splitmix64(uint64_t& state) {
+  state += 0x9e3779b97f4a7c15;
+  uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+// Bit d % 64 of output d / 64: a set bit means -1.
+constexpr std::array<float, 256> seeded_signs() {
+  std::array<float, 256> signs{};
+  uint64_t state = kSignSeed;
+  uint64_t word = 0;
+  for (size_t d = 0; d < signs.size(); ++d) {
+    if (d % 64 == 0) word = splitmix64(state);
+    signs[d] = ((word >> (d % 64)) & 1) != 0 ? -1.0f : 1.0f;
+  }
+  return signs;
+}
+constexpr auto kSigns = seeded_signs();
+
+std::optional<PlaneCodec> rotated_codec(char bits) {
+  constexpr std::string_view kBits = "234568";
+  if (kBits.find(bits) == std::string_view::npos) return std::nullopt;
+  return static_cast<PlaneCodec>(16 + (bits - '0'));
+}
+
+std::string plane_codec_name(PlaneCodec codec) {
+  if (is_rotated(codec)) return std::to_string(code_bits(codec));
+  switch (codec) {
+    case PlaneCodec::f32:
+      return "f32";
+    case PlaneCodec::f16:
+      return "f16";
+    case PlaneCodec::paper_k8:
+      return "paper8";
+    case PlaneCodec::paper_v3:
+      return "paper3";
+    default:
+      return "?" + std::to_string(static_cast<unsigned>(codec));
+  }
+}
+
+constexpr CodecSpec kF16{PlaneCodec::f16, PlaneCodec::f16};
+constexpr CodecSpec kF32{PlaneCodec::f32, PlaneCodec::f32};
+constexpr CodecSpec kPaper{PlaneCodec::paper_k8, PlaneCodec::paper_v3};
+
+}  // namespace
+
+Result<CodecSpec> parse_codec(std::string_view name) {
+  if (name == "f16") return kF16;
+  if (name == "f32") return kF32;
+  if (name == "paper") return kPaper;
+  if (name.size() == 4 && name[0] == 'k' && name[2] == 'v') {
+    const auto k = rotated_codec(name[1]);
+    const auto v = rotated_codec(name[3]);
+    if (k && v) return CodecSpec{*k, *v};
+  }
+  return fail(ErrorCode::unknown_codec, cat("unknown codec \"", name, "\": choose ", kChoices),
+              std::string(name), std::string(kChoices));
+}
+
+std::string codec_name(const CodecSpec& codec) {
+  if (codec == kF16) return "f16";
+  if (codec == kF32) return "f32";
+  if (codec == kPaper) return "paper";
+  return "k" + plane_codec_name(codec.k) + "v" + plane_codec_name(codec.v);
+}
+
+int code_bits(PlaneCodec codec) { return is_rotated(codec) ? static_cast<int>(codec) - 16 : 0; }
+
+bool is_rotated(PlaneCodec codec) {
+  switch (codec) {
+    case PlaneCodec::rot2:
+    case PlaneCodec::rot3:
+    case PlaneCodec::rot4:
+    case PlaneCodec::rot5:
+    case PlaneCodec::rot6:
+    case PlaneCodec::rot8:
+      return true;
+    default:
+      return false;
+  }
+}
+
+uint32_t sink_rows(PlaneCodec codec) { return is_rotated(codec) ? kSinkTokens : 0; }
+
+std::span<const float> code_book(int bits) {
+  switch (bits) {
+    case 2:
+      return kBook2;
+    case 3:
+      return kBook3;
+    case 4:
+      return kBook4;
+    case 5:
+      return kBook5;
+    case 6:
+      return kBook6;
+    case 8:
+      return kBook8;
+    default:
+      return {};
+  }
+}
+
+std::span<const float> sign_vector(uint32_t head_dim) {
+  return std::span<const float>(kSigns).first(head_dim);
+}
+
+void hadamard(float* x, uint32_t n) {
+  for (uint32_t half = 1; half < n; half *= 2) {
+    for (uint32_t block = 0; block < n; block += 2 * half) {
+      for (uint32_t i = block; i < block + half; ++i) {
+        const float a = x[i];
+        const float b = x[i + half];
+        x[i] = a + b;
+        x[i + half] = a - b;
+      }
+    }
+  }
+  const float norm = 1.0f / std::sqrt(static_cast<float>(n));
+  for (uint32_t i = 0; i < n; ++i) x[i] *= norm;
+}
+
+}  // namespace polykv
