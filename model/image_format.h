@@ -1,0 +1,107 @@
+// The bytes of a model image: all that packing and mapping share.
+// Raise kImageAbi when a field's width, order or meaning changes (docs/format.md, "Model image").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "model/config.h"
+
+namespace polykv {
+
+inline constexpr uint64_t kImageMagic =
+    0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
+inline constexpr uint32_t kImageAbi = 1;
+inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
+inline constexpr uint32_t kNoToken = 0xffffffff;
+inline constexpr uint16_t kNoLayer = 0xffff;
+inline constexpr uint32_t kPreTokenizerSmollm = 1;  // stored: never renumber
+
+// The index of a section in the header: never renumber.
+enum class ImageSection : uint32_t {
+  name = 0,         // UTF-8
+  chat_format = 1,  // "chatml"
+  text_offsets = 2,
+  texts = 3,
+  kinds = 4,
+  text_slots = 5,
+  merge_slots = 6,
+  merges = 7,
+  tensors = 8,  // TensorEntry, in the order of image_plan()
+};
+inline constexpr uint32_t kImageSections = 9;
+
+struct SectionRange {
+  uint64_t offset;  // from the image's start, multiple of 64
+  uint64_t bytes;   // without the padding to the next section
+};
+
+struct ImageHeader {
+  uint64_t magic;
+  uint32_t abi;
+  uint32_t header_bytes;     // sizeof(ImageHeader)
+  uint64_t bytes;            // whole image = size of its memory
+  uint8_t fingerprint[16];   // XXH3-128 of the bytes from `config` to the image's end
+  uint64_t header_checksum;  // XXH3-64 of the header with this field 0
+  uint8_t reserved0[16];
+  ModelConfig config;
+  uint32_t bos;  // kNoToken = none
+  uint32_t eos;
+  uint32_t pre_tokenizer;
+  uint32_t n_tensors;
+  uint64_t tables_checksum;  // XXH3-64 of the bytes from the header's end to weights_begin
+  uint64_t weights_begin;    // all sections lie before it, all weights after it
+  SectionRange sections[kImageSections];
+  uint8_t reserved1[208];
+};
+static_assert(sizeof(ImageHeader) == 512 && std::is_trivially_copyable_v<ImageHeader>);
+static_assert(offsetof(ImageHeader, abi) == 8);
+static_assert(offsetof(ImageHeader, header_bytes) == 12);
+static_assert(offsetof(ImageHeader, bytes) == 16);
+static_assert(offsetof(ImageHeader, fingerprint) == 24);
+static_assert(offsetof(ImageHeader, header_checksum) == 40);
+static_assert(offsetof(ImageHeader, config) == 64);
+static_assert(offsetof(ImageHeader, bos) == 128);
+static_assert(offsetof(ImageHeader, eos) == 132);
+static_assert(offsetof(ImageHeader, pre_tokenizer) == 136);
+static_assert(offsetof(ImageHeader, n_tensors) == 140);
+static_assert(offsetof(ImageHeader, tables_checksum) == 144);
+static_assert(offsetof(ImageHeader, weights_begin) == 152);
+static_assert(offsetof(ImageHeader, sections) == 160);
+static_assert(offsetof(ImageHeader, reserved1) == 304);
+
+enum class TensorRole : uint16_t {  // stored: never renumber
+  embedding = 1,
+  head = 2,
+  output_norm = 3,
+  attn_norm = 4,
+  wq = 5,
+  wk = 6,
+  wv = 7,
+  wo = 8,
+  ffn_norm = 9,
+  w_gate = 10,
+  w_up = 11,
+  w_down = 12,
+};
+
+struct TensorEntry {
+  uint16_t role;   // TensorRole
+  uint16_t layer;  // kNoLayer where there is none
+  uint32_t type;   // WeightType
+  uint32_t n_rows;
+  uint32_t n_cols;
+  uint32_t block;
+  uint32_t has_min;
+  SectionRange values;
+  SectionRange scales;  // {0, 0} where there are none
+  uint64_t reserved;
+};
+static_assert(sizeof(TensorEntry) == 64 && std::is_trivially_copyable_v<TensorEntry>);
+static_assert(offsetof(TensorEntry, type) == 4);
+static_assert(offsetof(TensorEntry, block) == 16);
+static_assert(offsetof(TensorEntry, values) == 24);
+static_assert(offsetof(TensorEntry, scales) == 40);
+
+}  // namespace polykv

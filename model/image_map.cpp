@@ -1,0 +1,341 @@
+// Maps a model image and checks all that later code relies on. Nothing is copied but the header and
+// a few pointers per layer: tables and weights stay in the shared pages.
+#include <cstring>
+#include <vector>
+
+#include "model/image.h"
+#include "model/image_plan.h"
+#include "model/token_tables.h"
+#include "model/tokenizer.h"
+
+namespace polykv {
+
+struct ModelImage::State {
+  SharedView view;
+  ImageHeader header;
+  Fingerprint fingerprint{};
+  Weight embedding, head;
+  const float* output_norm = nullptr;
+  std::vector<LayerWeights> layers;
+  TokenizerTables tokenizer;
+  std::string_view chat_format, name;
+};
+
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+std::unexpected<Error> bad(const std::string& what, std::string value = {},
+                           std::string limit = {}) {
+  return fail(ErrorCode::bad_segment, cat("model image: ", what, "; pack the model again"),
+              std::move(value), std::move(limit));
+}
+
+std::unexpected<Error> bad_value(const char* what, uint64_t found, uint64_t wanted) {
+  return bad(cat(what, " is ", found, ", expected ", wanted), std::to_string(found),
+             std::to_string(wanted));
+}
+
+Status check_header(const ImageHeader& header, Bytes image) {
+  if (header.magic != kImageMagic) return bad("the memory does not begin with \"PKVIMG\"");
+  if (header.abi != kImageAbi) return bad_value("the format version", header.abi, kImageAbi);
+  if (header.header_bytes != sizeof(ImageHeader)) {
+    return bad_value("the header's size", header.header_bytes, sizeof(ImageHeader));
+  }
+  if (header.bytes != image.size()) return bad_value("the size", header.bytes, image.size());
+  ImageHeader blank = header;
+  blank.header_checksum = 0;
+  const uint64_t sum = checksum64(std::as_bytes(std::span(&blank, 1)));
+  if (header.header_checksum != sum) {
+    return bad_value("the header's checksum", header.header_checksum, sum);
+  }
+  if (const auto problem = check_config(header.config)) return bad(*problem);
+  if (header.pre_tokenizer != kPreTokenizerSmollm) {
+    return bad_value("the pre-tokenizer", header.pre_tokenizer, kPreTokenizerSmollm);
+  }
+  for (const uint32_t token : {header.bos, header.eos}) {
+    if (token == kNoToken || token < header.config.n_vocab) continue;
+    return bad(
+        cat("the special token ", token, " is past the vocabulary of ", header.config.n_vocab),
+        std::to_string(token), std::to_string(header.config.n_vocab));
+  }
+  return {};
+}
+
+Status check_tables_sum(const ImageHeader& header, Bytes image) {
+  const uint64_t begin = header.weights_begin;
+  if (begin % kImageAlign != 0 || begin < sizeof(ImageHeader) || begin > image.size()) {
+    return bad(cat("the weights begin at ", begin, " of ", image.size(), " bytes"),
+               std::to_string(begin), std::to_string(image.size()));
+  }
+  const auto tables = image.subspan(sizeof(ImageHeader), begin - sizeof(ImageHeader));
+  const uint64_t sum = checksum64(tables);
+  if (sum == header.tables_checksum) return {};
+  return bad_value("the tables' checksum", header.tables_checksum, sum);
+}
+
+// True if the range lies within [begin, end), aligned.
+bool within(const SectionRange& range, uint64_t begin, uint64_t end) {
+  return range.offset % kImageAlign == 0 && range.offset >= begin && range.offset <= end &&
+         range.bytes <= end - range.offset;
+}
+
+// Finds the image's sections, each as a span in place.
+class Tables {
+ public:
+  Tables(const ImageHeader& header, Bytes image) : header_(header), image_(image) {}
+
+  Status check() const {
+    for (uint32_t i = 0; i < kImageSections; ++i) {
+      if (within(header_.sections[i], sizeof(ImageHeader), header_.weights_begin)) continue;
+      return bad(cat("section ", i, " lies at ", header_.sections[i].offset, " + ",
+                     header_.sections[i].bytes, " bytes, outside the tables"),
+                 std::to_string(header_.sections[i].offset));
+    }
+    return {};
+  }
+  template <class T>
+  std::span<const T> get(ImageSection section) const {
+    const SectionRange range = header_.sections[static_cast<size_t>(section)];
+    return {reinterpret_cast<const T*>(image_.data() + range.offset), range.bytes / sizeof(T)};
+  }
+  std::string_view text(ImageSection section) const {
+    const auto chars = get<char>(section);
+    return {chars.data(), chars.size()};
+  }
+
+ private:
+  const ImageHeader& header_;
+  Bytes image_;
+};
+
+// A hash table's entries are index + 1, and one slot at least is empty so that every search ends.
+Status check_slots(const char* what, std::span<const uint32_t> slots, size_t n_entries) {
+  if (slots.empty() || (slots.size() & (slots.size() - 1)) != 0 || slots.size() <= n_entries) {
+    return bad(cat(what, " table has ", slots.size(), " slots for ", n_entries, " entries"),
+               std::to_string(slots.size()));
+  }
+  size_t n_empty = 0;
+  for (const uint32_t slot : slots) {
+    if (slot > n_entries) {
+      return bad(cat(what, " table names entry ", slot, " of ", n_entries), std::to_string(slot),
+                 std::to_string(n_entries));
+    }
+    n_empty += slot == 0 ? 1 : 0;
+  }
+  if (n_empty == 0) return bad(cat(what, " table has no empty slot"));
+  return {};
+}
+
+Status check_texts(const TokenizerTables& t, uint32_t n_vocab) {
+  if (t.text_offsets.size() != n_vocab + size_t{1}) {
+    return bad_value("the number of token offsets", t.text_offsets.size(), n_vocab + uint64_t{1});
+  }
+  if (t.kinds.size() != n_vocab)
+    return bad_value("the number of token kinds", t.kinds.size(), n_vocab);
+  if (t.text_offsets.front() != 0 || t.text_offsets.back() != t.texts.size()) {
+    return bad_value("the last token's end", t.text_offsets.back(), t.texts.size());
+  }
+  for (uint32_t i = 0; i < n_vocab; ++i) {
+    if (t.text_offsets[i] >= t.text_offsets[i + 1]) {
+      return bad(cat("token ", i, " has no text"), std::to_string(i));
+    }
+    if (t.kinds[i] != kKindNormal && t.kinds[i] != kKindSpecial && t.kinds[i] != kKindUser) {
+      return bad(cat("token ", i, " has the unknown kind ", int{t.kinds[i]}), cat(int{t.kinds[i]}));
+    }
+  }
+  return {};
+}
+
+Status check_merges(const TokenizerTables& t, uint32_t n_vocab) {
+  if (t.merges.size() % 3 != 0) return bad_value("the rest of the merges", t.merges.size() % 3, 0);
+  for (size_t i = 0; i < t.merges.size(); ++i) {
+    if (t.merges[i] < n_vocab) continue;
+    return bad(cat("merge ", i / 3, " names token ", t.merges[i], " of ", n_vocab),
+               std::to_string(t.merges[i]), std::to_string(n_vocab));
+  }
+  return {};
+}
+
+Result<TokenizerTables> read_tables(const ImageHeader& header, const Tables& tables) {
+  TokenizerTables t;
+  t.text_offsets = tables.get<uint32_t>(ImageSection::text_offsets);
+  t.texts = tables.text(ImageSection::texts);
+  t.kinds = tables.get<uint8_t>(ImageSection::kinds);
+  t.text_slots = tables.get<uint32_t>(ImageSection::text_slots);
+  t.merge_slots = tables.get<uint32_t>(ImageSection::merge_slots);
+  t.merges = tables.get<uint32_t>(ImageSection::merges);
+  t.bos = header.bos;
+  t.eos = header.eos;
+  t.pre_tokenizer = header.pre_tokenizer;
+  const uint32_t n_vocab = header.config.n_vocab;
+  auto checked = check_texts(t, n_vocab);
+  if (checked) checked = check_merges(t, n_vocab);
+  if (checked) checked = check_slots("the token", t.text_slots, n_vocab);
+  if (checked) checked = check_slots("the merge", t.merge_slots, t.merges.size() / 3);
+  if (!checked) return pass(checked);
+  return t;
+}
+
+// The entry must be the planned tensor, its planes inside the weights and of exactly the form's
+// size.
+Result<Weight> read_weight(const TensorEntry& entry, const PlannedTensor& planned,
+                           const ImageHeader& header, Bytes image) {
+  const auto wrong = [&](const char* what) {
+    return bad(cat("tensor ", planned.file_name, ": ", what), planned.file_name);
+  };
+  if (entry.role != static_cast<uint16_t>(planned.role) || entry.layer != planned.layer) {
+    return wrong("another tensor is in its place");
+  }
+  if (entry.n_rows != planned.n_rows || entry.n_cols != planned.n_cols) {
+    return wrong("its shape is not the configuration's");
+  }
+  Weight w{static_cast<WeightType>(entry.type),
+           entry.n_rows,
+           entry.n_cols,
+           entry.block,
+           entry.has_min,
+           nullptr,
+           nullptr};
+  const auto bytes = weight_bytes(w);
+  if (!bytes || (w.type == WeightType::f32) != planned.is_vector) return wrong("unknown form");
+  if (entry.values.bytes != bytes->values ||
+      !within(entry.values, header.weights_begin, image.size())) {
+    return wrong("its values lie outside the image or have another size");
+  }
+  w.values = image.data() + entry.values.offset;
+  if (bytes->scales == 0 && entry.scales.bytes == 0) return w;
+  if (entry.scales.bytes != bytes->scales ||
+      !within(entry.scales, header.weights_begin, image.size())) {
+    return wrong("its scales lie outside the image or have another size");
+  }
+  w.scales = reinterpret_cast<const uint16_t*>(image.data() + entry.scales.offset);
+  return w;
+}
+
+const float* as_floats(const Weight& weight) {
+  return reinterpret_cast<const float*>(weight.values);
+}
+
+void store_layer(LayerWeights& layer, TensorRole role, const Weight& weight) {
+  switch (role) {
+    case TensorRole::attn_norm:
+      layer.attn_norm = as_floats(weight);
+      break;
+    case TensorRole::wq:
+      layer.wq = weight;
+      break;
+    case TensorRole::wk:
+      layer.wk = weight;
+      break;
+    case TensorRole::wv:
+      layer.wv = weight;
+      break;
+    case TensorRole::wo:
+      layer.wo = weight;
+      break;
+    case TensorRole::ffn_norm:
+      layer.ffn_norm = as_floats(weight);
+      break;
+    case TensorRole::w_gate:
+      layer.w_gate = weight;
+      break;
+    case TensorRole::w_up:
+      layer.w_up = weight;
+      break;
+    case TensorRole::w_down:
+      layer.w_down = weight;
+      break;
+    default:
+      break;
+  }
+}
+
+// State is private to ModelImage: its members are reached through a template.
+template <class State>
+void store(State& state, const PlannedTensor& planned, const Weight& weight) {
+  if (planned.layer != kNoLayer)
+    return store_layer(state.layers[planned.layer], planned.role, weight);
+  if (planned.role == TensorRole::embedding) state.embedding = weight;
+  if (planned.role == TensorRole::head) state.head = weight;
+  if (planned.role == TensorRole::output_norm) state.output_norm = as_floats(weight);
+}
+
+template <class State>
+Status read_weights(State& state, const Tables& tables, Bytes image) {
+  const auto plan = image_plan(state.header.config);
+  const auto entries = tables.get<TensorEntry>(ImageSection::tensors);
+  if (state.header.n_tensors != plan.size() || entries.size() != plan.size()) {
+    return bad_value("the number of tensors", entries.size(), plan.size());
+  }
+  state.layers.resize(state.header.config.n_layers);
+  for (size_t i = 0; i < plan.size(); ++i) {
+    auto weight = read_weight(entries[i], plan[i], state.header, image);
+    if (!weight) return pass(weight);
+    store(state, plan[i], *weight);
+  }
+  if (state.header.config.tied_head != 0) state.head = state.embedding;
+  return {};
+}
+
+template <class State>
+Status read_texts(State& state, const Tables& tables) {
+  state.name = tables.text(ImageSection::name);
+  state.chat_format = tables.text(ImageSection::chat_format);
+  if (state.name.size() > 256 || invalid_utf8(state.name)) return bad("its name is no short text");
+  if (state.chat_format != "chatml") {
+    return bad("its chat format is unknown, expected \"chatml\"");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelImage> ModelImage::map(UniqueFd fd, bool verify_weights) {
+  auto view = SharedView::map(std::move(fd));
+  if (!view) return pass(view);
+  const Bytes image = view->data();
+  if (image.size() < sizeof(ImageHeader)) {
+    return bad(cat("only ", image.size(), " bytes"), std::to_string(image.size()));
+  }
+  auto state =
+      std::make_unique<State>(State{std::move(*view), {}, {}, {}, {}, nullptr, {}, {}, {}, {}});
+  std::memcpy(&state->header, image.data(), sizeof(ImageHeader));
+  std::memcpy(state->fingerprint.data(), state->header.fingerprint, state->fingerprint.size());
+  const Tables tables(state->header, image);
+  auto checked = check_header(state->header, image);
+  if (checked) checked = check_tables_sum(state->header, image);
+  if (checked) checked = tables.check();
+  if (checked) checked = read_texts(*state, tables);
+  if (checked) checked = read_weights(*state, tables, image);
+  if (!checked) return pass(checked);
+  auto vocab = read_tables(state->header, tables);
+  if (!vocab) return pass(vocab);
+  state->tokenizer = *vocab;
+  if (verify_weights &&
+      fingerprint128(image.subspan(offsetof(ImageHeader, config))) != state->fingerprint) {
+    return bad("its bytes do not have the fingerprint in its header", to_hex(state->fingerprint));
+  }
+  return ModelImage(std::move(state));
+}
+
+const ModelConfig& ModelImage::config() const { return state_->header.config; }
+const Fingerprint& ModelImage::fingerprint() const { return state_->fingerprint; }
+const Weight& ModelImage::embedding() const { return state_->embedding; }
+const Weight& ModelImage::head() const { return state_->head; }
+const float* ModelImage::output_norm() const { return state_->output_norm; }
+const LayerWeights& ModelImage::layer(uint32_t index) const {
+  check(index < state_->layers.size(), "ModelImage::layer: the index is below n_layers");
+  return state_->layers[index];
+}
+const TokenizerTables& ModelImage::tokenizer() const { return state_->tokenizer; }
+std::string_view ModelImage::chat_format() const { return state_->chat_format; }
+std::string_view ModelImage::name() const { return state_->name; }
+const SharedView& ModelImage::memory() const { return state_->view; }
+
+ModelImage::ModelImage(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ModelImage::ModelImage(ModelImage&&) noexcept = default;
+ModelImage& ModelImage::operator=(ModelImage&&) noexcept = default;
+ModelImage::~ModelImage() = default;
+
+}  // namespace polykv

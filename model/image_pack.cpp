@@ -1,0 +1,225 @@
+// Packs a GGUF file into a model image: tables first, then the weights, streamed tensor by tensor.
+#include <cstring>
+#include <set>
+
+#include "model/gguf.h"
+#include "model/image.h"
+#include "model/image_config.h"
+#include "model/image_plan.h"
+#include "model/image_repack.h"
+#include "model/image_vocab.h"
+#include "model/tokenizer.h"
+
+namespace polykv {
+namespace {
+
+class Packer {
+ public:
+  Packer(const GgufFile& file, const std::function<void(uint64_t, uint64_t)>& progress,
+         std::vector<std::string>* notices)
+      : file_(file), progress_(progress), notices_(notices) {}
+  Result<UniqueFd> run(const MemoryRoom& room);
+
+ private:
+  Status read();
+  Status plan_tensors();
+  Status refuse_strangers() const;
+  void plan_sections();
+  void plan_weights();
+  void add_section(ImageSection section, std::span<const std::byte> bytes);
+  void notice_bf16() const;
+  std::string name() const;
+  void write_tables(std::span<std::byte> image) const;
+  Status write_weights(std::span<std::byte> image) const;
+  void write_header(std::span<std::byte> image);
+
+  const GgufFile& file_;
+  const std::function<void(uint64_t, uint64_t)>& progress_;
+  std::vector<std::string>* notices_;
+  VocabTables vocab_{};
+  std::string name_, chat_format_;
+  std::vector<PlannedTensor> plan_;
+  std::vector<Weight> forms_;         // as plan_
+  std::vector<TensorEntry> entries_;  // as plan_
+  std::span<const std::byte> contents_[kImageSections];
+  uint64_t end_ = sizeof(ImageHeader);
+  ImageHeader header_{};
+};
+
+std::string Packer::name() const {
+  auto given = file_.text("general.name");
+  const bool usable = given && !given->empty() && given->size() <= 256 && !invalid_utf8(*given);
+  return usable ? std::string(*given) : "unnamed";
+}
+
+Status Packer::read() {
+  auto config = read_config(file_);
+  if (!config) return pass(config);
+  header_.config = *config;
+  auto vocab = read_vocab(file_);
+  if (!vocab) return pass(vocab);
+  vocab_ = std::move(*vocab);
+  if (vocab_.kinds.size() != config->n_vocab) {
+    return fail(ErrorCode::bad_model_file,
+                cat("the vocabulary has ", vocab_.kinds.size(),
+                    " tokens but token_embd.weight has ", config->n_vocab, " rows"),
+                std::to_string(vocab_.kinds.size()), std::to_string(config->n_vocab));
+  }
+  auto chat_format = read_chat_format(file_);
+  if (!chat_format) return pass(chat_format);
+  chat_format_ = *chat_format;
+  name_ = name();
+  return plan_tensors();
+}
+
+Status Packer::plan_tensors() {
+  plan_ = image_plan(header_.config);
+  for (const PlannedTensor& planned : plan_) {
+    const GgufTensor* tensor = file_.tensor(planned.file_name);
+    if (tensor == nullptr) {
+      return fail(ErrorCode::bad_model_file,
+                  cat("model file ", file_.path(), ": tensor ", planned.file_name, " is missing"),
+                  planned.file_name);
+    }
+    auto form = packed_form(*tensor, planned);
+    if (!form) return pass(form);
+    forms_.push_back(*form);
+  }
+  notice_bf16();
+  return refuse_strangers();
+}
+
+// A tensor without a place (a bias, an expert, RoPE factors) would silently change the model's
+// answers.
+Status Packer::refuse_strangers() const {
+  std::set<std::string_view> known;
+  for (const PlannedTensor& planned : plan_) known.insert(planned.file_name);
+  for (const GgufTensor& tensor : file_.tensors()) {
+    if (known.contains(tensor.name)) continue;
+    return fail(ErrorCode::unsupported_model,
+                cat("model file ", file_.path(), ": tensor ", quoted(tensor.name),
+                    " has no place in the models that this build runs"),
+                quoted(tensor.name));
+  }
+  return {};
+}
+
+void Packer::notice_bf16() const {
+  size_t n = 0;
+  std::string first;
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    if (forms_[i].type == WeightType::bf16 && n++ == 0) first = plan_[i].file_name;
+  }
+  if (n == 0 || notices_ == nullptr) return;
+  notices_->push_back(cat(n, " F32 matrices are kept as bf16 (the first is ", first, ")"));
+}
+
+void Packer::add_section(ImageSection section, std::span<const std::byte> bytes) {
+  const auto index = static_cast<size_t>(section);
+  contents_[index] = bytes;
+  header_.sections[index] = {end_, bytes.size()};
+  end_ = image_align(end_ + bytes.size());
+}
+
+void Packer::plan_sections() {
+  entries_.resize(plan_.size());
+  add_section(ImageSection::name, std::as_bytes(std::span(name_)));
+  add_section(ImageSection::chat_format, std::as_bytes(std::span(chat_format_)));
+  add_section(ImageSection::text_offsets, std::as_bytes(std::span(vocab_.text_offsets)));
+  add_section(ImageSection::texts, std::as_bytes(std::span(vocab_.texts)));
+  add_section(ImageSection::kinds, std::as_bytes(std::span(vocab_.kinds)));
+  add_section(ImageSection::text_slots, std::as_bytes(std::span(vocab_.text_slots)));
+  add_section(ImageSection::merge_slots, std::as_bytes(std::span(vocab_.merge_slots)));
+  add_section(ImageSection::merges, std::as_bytes(std::span(vocab_.merges)));
+  add_section(ImageSection::tensors, std::as_bytes(std::span(entries_)));
+  header_.weights_begin = end_;
+}
+
+void Packer::plan_weights() {
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const Weight& form = forms_[i];
+    const WeightBytes bytes = *weight_bytes(form);
+    TensorEntry& entry = entries_[i];
+    entry = {static_cast<uint16_t>(plan_[i].role),
+             plan_[i].layer,
+             static_cast<uint32_t>(form.type),
+             form.n_rows,
+             form.n_cols,
+             form.block,
+             form.has_min,
+             {end_, bytes.values},
+             {},
+             0};
+    end_ = image_align(end_ + bytes.values);
+    if (bytes.scales == 0) continue;
+    entry.scales = {end_, bytes.scales};
+    end_ = image_align(end_ + bytes.scales);
+  }
+}
+
+void Packer::write_tables(std::span<std::byte> image) const {
+  for (size_t i = 0; i < kImageSections; ++i) {
+    if (contents_[i].empty()) continue;
+    std::memcpy(image.data() + header_.sections[i].offset, contents_[i].data(),
+                contents_[i].size());
+  }
+}
+
+Status Packer::write_weights(std::span<std::byte> image) const {
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const TensorEntry& entry = entries_[i];
+    const GgufTensor* tensor = file_.tensor(plan_[i].file_name);
+    auto packed = repack(*tensor, forms_[i], image.subspan(entry.values.offset, entry.values.bytes),
+                         image.subspan(entry.scales.offset, entry.scales.bytes));
+    if (!packed) return packed;
+    if (progress_) progress_(entry.values.offset + entry.values.bytes, end_);
+  }
+  if (progress_) progress_(end_, end_);
+  return {};
+}
+
+// Last, because its checksums are over all the rest. The fingerprint covers the header from
+// `config` on.
+void Packer::write_header(std::span<std::byte> image) {
+  header_.magic = kImageMagic;
+  header_.abi = kImageAbi;
+  header_.header_bytes = sizeof(ImageHeader);
+  header_.bytes = end_;
+  header_.bos = vocab_.bos;
+  header_.eos = vocab_.eos;
+  header_.pre_tokenizer = kPreTokenizerSmollm;
+  header_.n_tensors = static_cast<uint32_t>(entries_.size());
+  header_.tables_checksum =
+      checksum64(image.subspan(sizeof(ImageHeader), header_.weights_begin - sizeof(ImageHeader)));
+  std::memcpy(image.data(), &header_, sizeof header_);
+  const Fingerprint print = fingerprint128(image.subspan(offsetof(ImageHeader, config)));
+  std::memcpy(header_.fingerprint, print.data(), print.size());
+  header_.header_checksum = checksum64(std::as_bytes(std::span(&header_, 1)));
+  std::memcpy(image.data(), &header_, sizeof header_);
+}
+
+Result<UniqueFd> Packer::run(const MemoryRoom& room) {
+  auto read_all = read();
+  if (!read_all) return pass(read_all);
+  plan_sections();
+  plan_weights();
+  auto builder = SharedBuilder::create("polykv-image", end_, room);
+  if (!builder) return pass(builder);
+  write_tables(builder->data());
+  auto written = write_weights(builder->data());
+  if (!written) return pass(written);
+  write_header(builder->data());
+  return std::move(*builder).seal();
+}
+
+}  // namespace
+
+Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
+                            const std::function<void(uint64_t, uint64_t)>& progress,
+                            std::vector<std::string>* notices) {
+  auto file = GgufFile::open(model_path);
+  if (!file) return pass(file);
+  return Packer(*file, progress, notices).run(room);
+}
+
+}  // namespace polykv

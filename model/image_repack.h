@@ -1,0 +1,21 @@
+// One GGUF tensor into one of the image's weight forms, straight from mapped file to shared memory.
+#pragma once
+
+#include <span>
+
+#include "model/gguf.h"
+#include "model/image.h"
+#include "model/image_plan.h"
+
+namespace polykv {
+
+// The form that a tensor takes in the image. bad_model_file if its shape is not the planned one
+// (both are named); unsupported_model if a norm is quantised.
+Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planned);
+
+// Fills values and scales (of weight_bytes() of the form). bad_model_file if a number is not
+// finite.
+Status repack(const GgufTensor& tensor, const Weight& form, std::span<std::byte> values,
+              std::span<std::byte> scales);
+
+}  // namespace polykv
