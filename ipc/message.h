@@ -1,9 +1,10 @@
 // Control messages: closed UTF-8 JSON objects, each of a known type with known fields.
-// The schemas are a table (ipc/message_schema.cpp; docs/protocol.md is written from it): a field that is
-// missing, mistyped, out of range or unknown is a bad_message with the field's name.
+// The schemas are a table (ipc/message_schema.cpp; docs/protocol.md is written from it): a field
+// that is missing, mistyped, out of range or unknown is a bad_message with the field's name.
 // Parsing is bounded: kMessageBytesMax, kMessageDepthMax, no duplicate keys.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -37,7 +38,12 @@ class Message {
   Message& set(std::string_view field, double value);
   Message& set(std::string_view field, bool value);
   Message& set(std::string_view field, const std::vector<std::string>& values);
+  Message& set(std::string_view field, const std::vector<int64_t>& values);
   Message& set(std::string_view field, const std::vector<Message>& values);  // nested objects
+  template <std::integral T>
+  Message& set(std::string_view field, T value) {
+    return set(field, static_cast<int64_t>(value));
+  }
   Message& set_id(std::string_view field, uint64_t id);  // 64-bit ids travel as decimal strings
 
   std::string text(std::string_view field, std::string_view otherwise = "") const;
@@ -46,6 +52,7 @@ class Message {
   bool flag(std::string_view field, bool otherwise = false) const;
   uint64_t id(std::string_view field) const;
   std::vector<std::string> texts(std::string_view field) const;
+  std::vector<int64_t> integers(std::string_view field) const;
   std::vector<Message> objects(std::string_view field) const;
 
   Message(const Message&);
