@@ -14,7 +14,7 @@ BUILD = pathlib.Path(os.environ.get("POLYKV_BUILD_DIR", ROOT / "build/release"))
 
 class Repository(unittest.TestCase):
     def test_sources_are_tidy(self):
-        self.assertGreater(len(tidy.commands(BUILD, ROOT)), 20, "compile_commands.json is too short")
+        self.assertGreater(len(tidy.commands(BUILD, ROOT)), 20, "too few sources")
         findings = tidy.run(BUILD, root=ROOT)
         if findings:
             self.fail("\n" + "\n".join(findings.values()))

@@ -1,0 +1,70 @@
+"""The closing line of ./tests/run counts right; an unlisted skip or a silent death is a failure."""
+
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.environ.get("POLYKV_SOURCE_DIR", pathlib.Path(__file__).parents[2]))
+sys.path.insert(0, str(ROOT / "tests"))
+import summary  # noqa: E402  (the path comes first)
+
+PASSED = '<testcase name="A.b" status="run"><system-out>[  PASSED  ]</system-out></testcase>'
+FAILED = '<testcase name="A.c" status="fail"><failure message=""/><system-out/></testcase>'
+SKIPPED = ('<testcase name="A.d" status="notrun"><skipped message="SKIP_REGULAR_EXPRESSION"/>'
+           "<system-out>[ RUN      ] A.d\na.cpp:3: Skipped\nno AVX2\n\n[  SKIPPED ] A.d (0 ms)"
+           "</system-out></testcase>")
+PYTHON = ('<testcase name="e2e.x" status="run"><system-out>[ PASSED ] X.test_a\n'
+          "[ SKIPPED ] X.test_b: no memory\n</system-out></testcase>")
+DIED = ('<testcase name="e2e.y" status="fail"><failure message="Timeout"/>'
+        "<system-out>[ PASSED ] Y.test_a\n</system-out></testcase>")
+
+
+class Summary(unittest.TestCase):
+    def summarise(self, skips, *cases):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "junit.xml"
+            file.write_text(f"<testsuite>{''.join(cases)}</testsuite>")
+            lines = []
+            good = summary.summarise(skips, [file], lines.append)
+            return good, lines
+
+    def test_all_passed(self):
+        good, lines = self.summarise([], PASSED, PASSED)
+        self.assertTrue(good)
+        self.assertEqual(lines, ["2 passed, 0 failed, 0 skipped"])
+
+    def test_a_failure_fails(self):
+        good, lines = self.summarise([], PASSED, FAILED)
+        self.assertFalse(good)
+        self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+
+    def test_nothing_ran_fails(self):
+        self.assertFalse(self.summarise([])[0])
+
+    def test_a_listed_skip_passes_with_its_reason(self):
+        good, lines = self.summarise(["A.*"], PASSED, SKIPPED)
+        self.assertTrue(good)
+        self.assertIn("no AVX2", lines[0])
+        self.assertEqual(lines[-1], "1 passed, 0 failed, 1 skipped")
+
+    def test_an_unlisted_skip_fails(self):
+        good, lines = self.summarise(["B.*"], PASSED, SKIPPED)
+        self.assertFalse(good)
+        self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+
+    def test_python_cases_count_one_by_one(self):
+        good, lines = self.summarise(["e2e.x.X.test_b"], PYTHON)
+        self.assertTrue(good)
+        self.assertIn("no memory", lines[0])
+        self.assertEqual(lines[-1], "1 passed, 0 failed, 1 skipped")
+
+    def test_a_file_that_died_after_passing_cases_fails(self):
+        good, lines = self.summarise([], DIED)
+        self.assertFalse(good)
+        self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+
+
+if __name__ == "__main__":
+    unittest.main()

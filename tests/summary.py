@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Adds up CTest's JUnit files: prints failures and skips with their reasons, then one closing line.
+
+    python3 tests/summary.py SKIPS_FILE JUNIT_FILE ...
+
+Exit status 1 if a test failed, if a skip is not in SKIPS_FILE, or if nothing ran. A GoogleTest case
+counts as one test; so does each case of a file that tests/unittest_main.py ran.
+"""
+
+import fnmatch
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+_PYTHON_CASE = re.compile(r"^\[ (PASSED|FAILED|SKIPPED) \] ([\w.]+)(?:: (.*))?$", re.M)
+_GTEST_REASON = re.compile(r"Skipped\n(.*?)\n\s*\[  SKIPPED \]", re.S)
+
+
+class Outcome:
+    """What became of one test."""
+
+    def __init__(self, name, word, reason=""):
+        self.name, self.word, self.reason = name, word, " ".join(reason.split())
+
+
+def allowed_skips(path):
+    """[name pattern] of the committed list: `pattern  # why`."""
+    lines = (line.split("#")[0].strip() for line in pathlib.Path(path).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def _of_case(case):
+    """The outcomes of one CTest test."""
+    name, status = case.get("name"), case.get("status")
+    output = case.findtext("system-out") or ""
+    failure = case.find("failure")
+    inner = [Outcome(f"{name}.{test}", word.lower(), reason or "")
+             for word, test, reason in _PYTHON_CASE.findall(output)]
+    if inner:
+        if failure is not None and all(one.word != "failed" for one in inner):
+            inner.append(Outcome(name, "failed", failure.get("message") or "ended badly"))
+        return inner
+    skipped = case.find("skipped")
+    if failure is not None or (status != "run" and skipped is None):
+        return [Outcome(name, "failed", status if failure is None else failure.get("message") or "")]
+    if skipped is not None:
+        found = _GTEST_REASON.search(output)
+        return [Outcome(name, "skipped", found.group(1) if found else skipped.get("message") or "")]
+    return [Outcome(name, "passed")]
+
+
+def outcomes(path):
+    """All outcomes in one JUnit file."""
+    root = ElementTree.parse(path).getroot()
+    return [one for case in root.iter("testcase") for one in _of_case(case)]
+
+
+def summarise(skips, files, say=print):
+    """Prints the summary; True if all is well."""
+    everything = []
+    for file in files:
+        label = pathlib.Path(file).parent.name
+        everything += [(label, one) for one in outcomes(file)]
+    count = {"passed": 0, "failed": 0, "skipped": 0}
+    stray = []
+    for label, one in everything:
+        count[one.word] += 1
+        if one.word == "failed":
+            say(f"failed: {one.name} ({label}) {one.reason}")
+        if one.word == "skipped":
+            say(f"skipped: {one.name} ({label}): {one.reason or 'no reason given'}")
+            if not any(fnmatch.fnmatchcase(one.name, pattern) for pattern in skips):
+                stray.append(one.name)
+    for name in stray:
+        say(f"not allowed to be skipped (tests/skips.txt): {name}")
+    say(f"{count['passed']} passed, {count['failed'] + len(stray)} failed, "
+        f"{count['skipped'] - len(stray)} skipped")
+    return count["failed"] == 0 and not stray and count["passed"] > 0
+
+
+def main(arguments):
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return 0 if summarise(allowed_skips(arguments[0]), arguments[1:]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
