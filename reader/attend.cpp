@@ -1,0 +1,133 @@
+// Attention of queries to a span: rotate the queries once, walk the splits, rotate the sums back
+// once.
+#include "reader/attend.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace polykv {
+namespace {
+
+// Buffers of one call, cut from the caller's floats.
+struct Work {
+  float* q_rotated;  // [n_queries, head_dim]
+  float* q_mean;     // [n_queries]
+  SplitCall split;   // outputs of one split
+  float* max;        // the span's state so far, like the split's
+  float* sum;
+  float* acc;
+  float* acc_rotated;
+};
+
+Work cut_work(const SpanCall& call) {
+  const size_t rows = call.n_queries;
+  const size_t values = rows * call.k->shape.head_dim;
+  float* next = call.work;
+  const auto take = [&next](size_t n) { return std::exchange(next, next + n); };
+  Work work{};
+  work.q_rotated = take(values);
+  work.q_mean = take(rows);
+  work.split.acc = take(values);
+  work.split.acc_rotated = take(values);
+  work.acc = take(values);
+  work.acc_rotated = take(values);
+  work.split.max = take(rows);
+  work.split.sum = take(rows);
+  work.max = take(rows);
+  work.sum = take(rows);
+  work.split.scratch = next;
+  return work;
+}
+
+// q -> H(signs * q), and q . mean.
+void rotate_query(const PlaneView& k, const float* q, float* rotated, float* mean) {
+  const uint32_t dim = k.shape.head_dim;
+  const auto signs = sign_vector(dim);
+  double sum = 0;
+  for (uint32_t d = 0; d < dim; ++d) {
+    rotated[d] = q[d] * signs[d];
+    sum += static_cast<double>(q[d]) * k.mean[d];
+  }
+  hadamard(rotated, dim);
+  *mean = static_cast<float>(sum);
+}
+
+void start(const SpanCall& call, Work& work) {
+  const uint32_t dim = call.k->shape.head_dim;
+  work.split.k = call.k;
+  work.split.v = call.v;
+  work.split.n_queries = call.n_queries;
+  work.split.q = call.q;
+  work.split.q_rotated = work.q_rotated;
+  work.split.q_mean = work.q_mean;
+  for (uint32_t query = 0; query < call.n_queries; ++query) {
+    const size_t first = size_t{query} * dim;
+    if (is_rotated(call.k->shape.codec)) {
+      rotate_query(*call.k, call.q + first, work.q_rotated + first, work.q_mean + query);
+    }
+    clear({work.max + query, work.sum + query, work.acc + first}, dim);
+    std::fill_n(work.acc_rotated + first, dim, 0.0f);
+  }
+}
+
+bool has_rotated_values(const PlaneView& v) {
+  return is_rotated(v.shape.codec) || v.shape.codec == PlaneCodec::paper_v3;
+}
+
+// Adds the finished split to the span's state.
+void join_split(const SpanCall& call, const Work& work) {
+  const uint32_t dim = call.v->shape.head_dim;
+  const SplitCall& split = work.split;
+  for (uint32_t query = 0; query < call.n_queries; ++query) {
+    const size_t first = size_t{query} * dim;
+    const MergeFactors factors =
+        merge_weights(work.max + query, work.sum + query, split.max[query], split.sum[query]);
+    merge_values(work.acc + first, split.acc + first, factors, dim);
+    if (!has_rotated_values(*call.v)) continue;
+    merge_values(work.acc_rotated + first, split.acc_rotated + first, factors, dim);
+  }
+}
+
+// Brings the rotated sums back and hands the span's state to the caller's.
+void finish(const SpanCall& call, const Work& work) {
+  const uint32_t dim = call.v->shape.head_dim;
+  for (uint32_t query = 0; query < call.n_queries; ++query) {
+    float* acc = work.acc + size_t{query} * dim;
+    if (has_rotated_values(*call.v)) {
+      float* rotated = work.acc_rotated + size_t{query} * dim;
+      rotate_back(call.v->shape.codec, dim, rotated);
+      for (uint32_t d = 0; d < dim; ++d) acc[d] += rotated[d];
+    }
+    merge(call.states[query], {work.max + query, work.sum + query, acc}, dim);
+  }
+}
+
+}  // namespace
+
+// Scores with room on both sides, a tile of floats, and its codes as bytes with room behind.
+size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim) {
+  return size_t{n_queries} * (kSplitTokens + 2 * kTileRows) + size_t{kTileRows} * head_dim +
+         size_t{kTileRows} * head_dim / 4 + 16;
+}
+
+size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {
+  return size_t{n_queries} * (5 * size_t{head_dim} + 5) + split_scratch_floats(n_queries, head_dim);
+}
+
+void attend_span(const AttendKernel& kernel, const SpanCall& call) {
+  if (call.row_begin >= call.row_end || call.n_queries == 0) return;
+  Work work = cut_work(call);
+  start(call, work);
+  uint32_t row = call.row_begin;
+  while (row < call.row_end) {
+    const uint32_t left_in_split = kSplitTokens - row % kSplitTokens;
+    work.split.row_begin = row;
+    work.split.row_end = row + std::min(call.row_end - row, left_in_split);
+    kernel.split(work.split);
+    join_split(call, work);
+    row = work.split.row_end;
+  }
+  finish(call, work);
+}
+
+}  // namespace polykv
