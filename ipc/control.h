@@ -1,6 +1,6 @@
 // The control plane's sockets: ROUTER/DEALER for requests, XPUB/SUB for events, over ipc:// in the
-// runtime directory. One thread owns a socket. The bus is only a hint: subscribe, take a snapshot, drop
-// what is older, snapshot again on a gap.
+// runtime directory. One thread owns a socket. The bus is only a hint: subscribe, take a snapshot,
+// drop what is older, snapshot again on a gap.
 #pragma once
 
 #include <sys/types.h>
@@ -24,13 +24,15 @@ struct Request {
 // ROUTER + XPUB, bound. A full or vanished peer costs a dropped message, never a block.
 class ControlServer {
  public:
-  // Paths of socket files, checked against the kernel's limit.
+  // Paths of socket files, checked against the kernel's limit. Raises this process's limit of open
+  // files to what it may have: libzmq aborts when it cannot accept a connection for want of a
+  // descriptor.
   static Result<ControlServer> bind(const std::string& control_path, const std::string& bus_path);
-  // The next request, or nullopt when none waits. Drain until nullopt after each wake-up.
+  // The next request, or nullopt when none waits.
   std::optional<Request> receive();
   bool send(const std::string& to, const Message& message);  // false: peer gone or full
   void publish(const std::string& topic, const Message& message);
-  int poll_fd() const;  // readable (edge-triggered, ZMQ_FD) when receive() may have something
+  int poll_fd() const;  // readable (level-triggered) as long as receive() may have something
 
   ControlServer(ControlServer&&) noexcept;
   ControlServer& operator=(ControlServer&&) noexcept;
@@ -45,12 +47,14 @@ class ControlServer {
 // DEALER (+ SUB when topics are given), connected.
 class ControlClient {
  public:
-  // not_running if there is no socket file. identity: unique per process, at most 200 bytes.
+  // not_running if nobody listens there. identity: unique per process, 1 to 200 bytes.
   static Result<ControlClient> connect(const std::string& control_path, const std::string& identity,
-                                       const std::string& bus_path = "", const std::string& topic = "");
-  Status send(const Message& message);
-  // Waits for a message from the server or the bus; nullopt after timeout_ms. also_fd (if >= 0) ends the
-  // wait, too, when readable.
+                                       const std::string& bus_path = "",
+                                       const std::string& topic = "");
+  Status send(const Message& message);  // timed_out if the server takes nothing for 5 seconds
+  // Waits for a message from the server or the bus; nullopt after timeout_ms (-1: no limit).
+  // also_fd (if
+  // >= 0) ends the wait, too, when readable. not_running, once, when the server's end is gone.
   Result<std::optional<Message>> receive(int timeout_ms, int also_fd = -1);
 
   ControlClient(ControlClient&&) noexcept;

@@ -106,7 +106,17 @@ Status check_complete(const msghdr& message) {
   return {};
 }
 
-// A stale socket file is removed; anything else at that path is left alone.
+}  // namespace
+
+Status check_socket_path(const std::string& path) {
+  if (path.empty()) return fail(ErrorCode::usage, "a socket's path is empty");
+  if (path.size() <= kPathMax) return {};
+  return fail(ErrorCode::path_too_long,
+              cat("socket path of ", path.size(), " characters: ", path, "; the kernel takes ",
+                  kPathMax, ". Choose a shorter runtime directory"),
+              cat(path.size()), cat(kPathMax));
+}
+
 Status remove_old_socket(const std::string& path) {
   struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) {
@@ -118,17 +128,6 @@ Status remove_old_socket(const std::string& path) {
   }
   if (::unlink(path.c_str()) != 0) return fail_errno(cat("remove the old socket ", path));
   return {};
-}
-
-}  // namespace
-
-Status check_socket_path(const std::string& path) {
-  if (path.empty()) return fail(ErrorCode::usage, "a socket's path is empty");
-  if (path.size() <= kPathMax) return {};
-  return fail(ErrorCode::path_too_long,
-              cat("socket path of ", path.size(), " characters: ", path, "; the kernel takes ",
-                  kPathMax, ". Choose a shorter runtime directory"),
-              cat(path.size()), cat(kPathMax));
 }
 
 Result<FdSocket> FdSocket::connect(const std::string& path) {

@@ -1,5 +1,5 @@
-// AF_UNIX SEQPACKET: messages with file descriptors. It carries memory (SCM_RIGHTS), and the connection
-// itself is the lease: it ends by close, EOF or death, and the kernel tells.
+// AF_UNIX SEQPACKET: messages with file descriptors. It carries memory (SCM_RIGHTS), and the
+// connection itself is the lease: it ends by close, EOF or death, and the kernel tells.
 #pragma once
 
 #include <sys/types.h>
@@ -36,7 +36,8 @@ class FdSocket {
   Status send(const std::string& text, const std::vector<int>& fds = {});
   // Like send, but fails at once (timed_out) if the peer's buffer is full.
   Status try_send(const std::string& text, const std::vector<int>& fds = {});
-  // Blocks for one packet. not_running at EOF; bad_message if it was cut short or carries too many fds.
+  // Blocks for one packet. not_running at EOF; bad_message if it was cut short or carries too many
+  // fds.
   Result<Packet> receive();
 
   Result<PeerCredentials> peer() const;
@@ -61,5 +62,8 @@ class FdListener {
 
 // path_too_long with the length and the limit, or ok: for every socket path, ZeroMQ's too.
 Status check_socket_path(const std::string& path);
+
+// Removes the socket file that a dead process left; io if something else lies at that path.
+Status remove_old_socket(const std::string& path);
 
 }  // namespace polykv

@@ -1,0 +1,328 @@
+// Control sockets over ZeroMQ: the only file that sees libzmq.
+#include "ipc/control.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <zmq.hpp>
+
+#include "ipc/fd_socket.h"
+
+namespace polykv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kQueued = 1000;         // messages that may wait for one peer
+constexpr int kLingerMs = 200;        // for the last messages at exit; libzmq's default is for ever
+constexpr int kHandshakeMs = 2000;    // a stranger that connects and says nothing
+constexpr int kSendTimeoutMs = 5000;  // a server that lives takes a message long before
+constexpr size_t kIdentityMax = 200;  // bytes; libzmq takes 255
+constexpr rlim_t kFilesWanted = 65536;
+
+std::unexpected<Error> zmq_failure(const std::string& what, const zmq::error_t& error) {
+  return fail(ErrorCode::io, cat(what, ": ", error.what()));
+}
+
+void set_common(zmq::socket_t& socket) {
+  socket.set(zmq::sockopt::linger, kLingerMs);
+  socket.set(zmq::sockopt::sndhwm, kQueued);
+  socket.set(zmq::sockopt::rcvhwm, kQueued);
+  socket.set(zmq::sockopt::maxmsgsize, int64_t{kMessageBytesMax});
+  socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
+}
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = std::min(limit.rlim_max, kFilesWanted);
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = wanted;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+bool has_input(zmq::socket_t& socket) {
+  return (socket.get(zmq::sockopt::events) & ZMQ_POLLIN) != 0;
+}
+
+// All frames of the next message; empty when none waits.
+std::vector<zmq::message_t> receive_frames(zmq::socket_t& socket) {
+  std::vector<zmq::message_t> frames;
+  do {
+    zmq::message_t frame;
+    if (!socket.recv(frame, zmq::recv_flags::dontwait)) break;
+    frames.push_back(std::move(frame));
+  } while (frames.back().more());
+  return frames;
+}
+
+// libzmq names the peer of an ipc:// connection "localhost:uid:gid:pid", as the kernel vouches for
+// it. Without that the owner of the 0700 directory is the only one who could have connected.
+uid_t sender_uid(zmq::message_t& frame) {
+  uid_t uid = ::geteuid();
+  try {
+    const std::string_view peer = frame.gets("Peer-Address");
+    const size_t colon = peer.find(':');
+    if (colon != peer.npos) std::from_chars(peer.begin() + colon + 1, peer.end(), uid);
+  } catch (const zmq::error_t&) {
+  }
+  return uid;
+}
+
+// ZeroMQ's own descriptor is edge-triggered, and a send may swallow its edge. This one stays
+// readable: an epoll of ZeroMQ's descriptor and of an event that is set while input is known to
+// wait.
+class Wakeup {
+ public:
+  Status open(zmq::socket_t& socket) {
+    event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+    if (!event_ || !epoll_) return fail_errno("watch the control socket");
+    for (const int fd : {socket.get(zmq::sockopt::fd), event_.get()}) {
+      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+        return fail_errno("watch the control socket");
+      }
+    }
+    return {};
+  }
+
+  void update(zmq::socket_t& socket) {
+    uint64_t count = 1;
+    if (has_input(socket)) {
+      (void)!::write(event_.get(), &count, sizeof(count));
+    } else {
+      (void)!::read(event_.get(), &count, sizeof(count));
+    }
+  }
+
+  int fd() const { return epoll_.get(); }
+
+ private:
+  UniqueFd event_, epoll_;
+};
+
+// A stale socket file looks like a server to libzmq, which would retry for ever.
+Status check_listening(const std::string& path) {
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return fail_errno("create a Unix socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::copy(path.begin(), path.end(), address.sun_path);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+    return {};
+  }
+  if (errno != ENOENT && errno != ECONNREFUSED) return fail_errno(cat("connect to ", path));
+  return fail(ErrorCode::not_running,
+              cat("no runtime listens at ", path, ": start one with 'polykv up'"), path);
+}
+
+Status check_identity(const std::string& identity) {
+  if (!identity.empty() && identity.size() <= kIdentityMax && identity.front() != '\0') return {};
+  return fail(ErrorCode::usage,
+              cat("a client's identity takes 1 to ", kIdentityMax, " bytes, not ", identity.size()),
+              cat(identity.size()), cat(kIdentityMax));
+}
+
+std::string endpoint(const std::string& path) { return "ipc://" + path; }
+
+}  // namespace
+
+struct ControlServer::State {
+  zmq::context_t context{1};
+  zmq::socket_t router{context, zmq::socket_type::router};
+  zmq::socket_t bus{context, zmq::socket_type::xpub};
+  Wakeup wakeup;
+
+  void bind(const std::string& control_path, const std::string& bus_path) {
+    set_common(router);
+    set_common(bus);
+    router.set(zmq::sockopt::router_mandatory, true);
+    router.bind(endpoint(control_path));
+    bus.bind(endpoint(bus_path));
+  }
+};
+
+ControlServer::ControlServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ControlServer::ControlServer(ControlServer&&) noexcept = default;
+ControlServer& ControlServer::operator=(ControlServer&&) noexcept = default;
+ControlServer::~ControlServer() = default;
+
+Result<ControlServer> ControlServer::bind(const std::string& control_path,
+                                          const std::string& bus_path) {
+  for (const std::string& path : {control_path, bus_path}) {
+    if (const Status ok = check_socket_path(path); !ok) return pass(ok);
+    if (const Status ok = remove_old_socket(path); !ok) return pass(ok);
+  }
+  raise_file_limit();
+  try {
+    auto state = std::make_unique<State>();
+    state->bind(control_path, bus_path);
+    if (const Status ok = state->wakeup.open(state->router); !ok) return pass(ok);
+    state->wakeup.update(state->router);
+    return ControlServer(std::move(state));
+  } catch (const zmq::error_t& error) {
+    return zmq_failure(cat("bind ", control_path, " and ", bus_path), error);
+  }
+}
+
+std::optional<Request> ControlServer::receive() {
+  try {
+    auto frames = receive_frames(state_->router);
+    state_->wakeup.update(state_->router);
+    if (frames.empty()) return std::nullopt;
+    Request request{.sender = frames.front().to_string(), .uid = ::geteuid(), .text = {}};
+    // Any other number of frames is left empty, and so is refused as a message.
+    if (frames.size() == 2) request.text = frames[1].to_string();
+    request.uid = sender_uid(frames.back());
+    return request;
+  } catch (const zmq::error_t&) {
+    return std::nullopt;
+  }
+}
+
+bool ControlServer::send(const std::string& to, const Message& message) {
+  try {
+    const std::string text = message.dump();
+    const auto flags = zmq::send_flags::dontwait;
+    bool sent = state_->router.send(zmq::buffer(to), flags | zmq::send_flags::sndmore).has_value();
+    sent = sent && state_->router.send(zmq::buffer(text), flags).has_value();
+    state_->wakeup.update(state_->router);
+    return sent;
+  } catch (const zmq::error_t&) {  // EHOSTUNREACH: nobody of that name is connected
+    state_->wakeup.update(state_->router);
+    return false;
+  }
+}
+
+void ControlServer::publish(const std::string& topic, const Message& message) {
+  try {
+    while (!receive_frames(state_->bus).empty()) {  // subscriptions: unread, they would pile up
+    }
+    const auto flags = zmq::send_flags::dontwait;
+    (void)state_->bus.send(zmq::buffer(topic), flags | zmq::send_flags::sndmore);
+    (void)state_->bus.send(zmq::buffer(message.dump()), flags);
+  } catch (const zmq::error_t&) {  // the bus is only a hint
+  }
+}
+
+int ControlServer::poll_fd() const { return state_->wakeup.fd(); }
+
+struct ControlClient::State {
+  zmq::context_t context{1};
+  zmq::socket_t dealer{context, zmq::socket_type::dealer};
+  zmq::socket_t bus{context, zmq::socket_type::sub};
+  zmq::socket_t monitor{context, zmq::socket_type::pair};
+
+  void connect(const std::string& path, const std::string& identity) {
+    set_common(dealer);
+    dealer.set(zmq::sockopt::routing_id, identity);
+    dealer.set(zmq::sockopt::sndtimeo, kSendTimeoutMs);
+    dealer.set(zmq::sockopt::immediate,
+               true);  // nothing is queued for a server that may never come
+    constexpr const char* kEvents = "inproc://events";
+    if (::zmq_socket_monitor(dealer.handle(), kEvents, ZMQ_EVENT_DISCONNECTED) != 0) {
+      throw zmq::error_t();
+    }
+    monitor.set(zmq::sockopt::linger, 0);
+    monitor.connect(kEvents);
+    dealer.connect(endpoint(path));
+  }
+
+  void subscribe(const std::string& path, const std::string& topic) {
+    set_common(bus);
+    bus.set(zmq::sockopt::subscribe, topic);
+    bus.connect(endpoint(path));
+  }
+
+  // What is at hand, without waiting: the server's messages first, then the bus, then the server's
+  // end.
+  Result<std::optional<Message>> next() {
+    for (zmq::socket_t* socket : {&dealer, &bus}) {
+      const auto frames = receive_frames(*socket);
+      if (frames.empty()) continue;
+      auto message = Message::parse(frames.back().to_string_view());
+      if (!message) return pass(message);
+      return std::optional(std::move(*message));
+    }
+    if (receive_frames(monitor).empty()) return std::nullopt;
+    return fail(ErrorCode::not_running,
+                "the runtime closed the connection: it ended or was killed");
+  }
+};
+
+ControlClient::ControlClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ControlClient::ControlClient(ControlClient&&) noexcept = default;
+ControlClient& ControlClient::operator=(ControlClient&&) noexcept = default;
+ControlClient::~ControlClient() = default;
+
+Result<ControlClient> ControlClient::connect(const std::string& control_path,
+                                             const std::string& identity,
+                                             const std::string& bus_path,
+                                             const std::string& topic) {
+  if (const Status ok = check_identity(identity); !ok) return pass(ok);
+  if (const Status ok = check_socket_path(control_path); !ok) return pass(ok);
+  if (!bus_path.empty()) {
+    if (const Status ok = check_socket_path(bus_path); !ok) return pass(ok);
+  }
+  if (const Status ok = check_listening(control_path); !ok) return pass(ok);
+  try {
+    auto state = std::make_unique<State>();
+    state->connect(control_path, identity);
+    if (!bus_path.empty()) state->subscribe(bus_path, topic);
+    return ControlClient(std::move(state));
+  } catch (const zmq::error_t& error) {
+    return zmq_failure(cat("connect to ", control_path), error);
+  }
+}
+
+Status ControlClient::send(const Message& message) {
+  const std::string text = message.dump();
+  if (text.size() > kMessageBytesMax) {
+    return fail(ErrorCode::bad_message,
+                cat("a message of ", text.size(), " bytes; at most ", kMessageBytesMax,
+                    " are taken. Hand long texts over by path"),
+                cat(text.size()), cat(kMessageBytesMax));
+  }
+  try {
+    if (state_->dealer.send(zmq::buffer(text), zmq::send_flags::none)) return {};
+    return fail(ErrorCode::timed_out, "the runtime takes no messages: it hangs or has ended", "",
+                cat(kSendTimeoutMs, " ms"));
+  } catch (const zmq::error_t& error) {
+    return zmq_failure("send to the runtime", error);
+  }
+}
+
+Result<std::optional<Message>> ControlClient::receive(int timeout_ms, int also_fd) {
+  const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  try {
+    while (true) {
+      auto next = state_->next();
+      if (!next || *next) return next;
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+      if (timeout_ms >= 0 && left.count() <= 0) return std::nullopt;
+      zmq::pollitem_t items[] = {{state_->dealer.handle(), 0, ZMQ_POLLIN, 0},
+                                 {state_->bus.handle(), 0, ZMQ_POLLIN, 0},
+                                 {state_->monitor.handle(), 0, ZMQ_POLLIN, 0},
+                                 {nullptr, also_fd, ZMQ_POLLIN, 0}};
+      const size_t n_items = also_fd >= 0 ? 4 : 3;
+      const long wait = timeout_ms < 0 ? -1 : static_cast<long>(left.count());
+      const int ready =
+          ::zmq_poll(reinterpret_cast<zmq_pollitem_t*>(items), static_cast<int>(n_items), wait);
+      if (ready < 0 && errno != EINTR) throw zmq::error_t();
+      if (ready > 0 && items[3].revents != 0) return state_->next();
+    }
+  } catch (const zmq::error_t& error) {
+    return zmq_failure("wait for the runtime", error);
+  }
+}
+
+}  // namespace polykv
