@@ -249,7 +249,14 @@ TEST(Control, garbage_on_the_socket_does_not_disturb_a_good_client) {
     noise.push_back(send_garbage(runtime.control, bytes));
   }
   ASSERT_TRUE(client->send(ask("r1")));
-  EXPECT_EQ(next_request(*runtime.server).sender, "good");
+  // Bytes that happen to look like ZeroMQ's oldest protocol come through; as messages they are
+  // refused.
+  Request request = next_request(*runtime.server);
+  while (!request.sender.empty() && request.sender != "good") {
+    EXPECT_FALSE(Message::parse(request.text));
+    request = next_request(*runtime.server);
+  }
+  EXPECT_EQ(request.sender, "good");
 }
 
 TEST(Control, a_message_past_the_limit_is_refused_before_it_is_sent) {
