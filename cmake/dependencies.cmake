@@ -33,6 +33,8 @@ if(POLYKV_TORCH)
   target_link_libraries(polykv_torch INTERFACE torch_cpu c10)
   # libtorch_cpu finds its own dependencies by its RPATH at run time; at link time they need not be here.
   target_link_options(polykv_torch INTERFACE -Wl,--unresolved-symbols=ignore-in-shared-libs)
+  # An installed writer uses the same libtorch, where it is: half a gigabyte is not copied about.
+  target_link_options(polykv_torch INTERFACE -Wl,-rpath,${POLYKV_TORCH_LIBRARY_DIR})
 else()
   message(STATUS "libtorch: off, so the writer is not built")
 endif()

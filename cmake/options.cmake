@@ -1,5 +1,4 @@
-# Language, warnings and switches for every room. polykv_room() makes a room's library,
-# polykv_program() one of the programs.
+# Language, warnings and switches for every room. polykv_room() makes a room's library.
 option(POLYKV_TESTS "Build the tests" ON)
 option(POLYKV_TORCH "Build the writer's prefill with libtorch" ON)
 set(POLYKV_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread; empty for none")
@@ -22,6 +21,10 @@ endif()
 add_library(polykv_flags INTERFACE)
 target_compile_options(polykv_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                                               -Wno-sign-conversion -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 warns about its own std::string::operator+ (GCC bug 105651).
+  target_compile_options(polykv_flags INTERFACE -Wno-restrict)
+endif()
 # A result may not depend on what the compiler fuses: no contraction, and nothing of -ffast-math that
 # changes a number. errno and floating-point traps of the mathematical functions are not used.
 target_compile_options(polykv_flags INTERFACE -ffp-contract=off -fno-math-errno -fno-trapping-math)
@@ -43,17 +46,4 @@ function(polykv_room name)
   add_library(polykv_${name} STATIC ${ROOM_SOURCES})
   target_link_libraries(polykv_${name} PUBLIC ${ROOM_LINK} PRIVATE polykv_flags)
   target_include_directories(polykv_${name} PUBLIC ${PROJECT_SOURCE_DIR})
-endfunction()
-
-# polykv_program(NAME SOURCES main.cpp … [LINK lib …] [TORCH]): a program in bin/, beside the others,
-# installed there too. TORCH: it links libtorch, and finds it where it was found at configure time.
-function(polykv_program name)
-  cmake_parse_arguments(PROGRAM "TORCH" "" "SOURCES;LINK" ${ARGN})
-  add_executable(${name} ${PROGRAM_SOURCES})
-  target_link_libraries(${name} PRIVATE ${PROGRAM_LINK} polykv_flags)
-  target_compile_definitions(${name} PRIVATE POLYKV_VERSION="${PROJECT_VERSION}")
-  if(PROGRAM_TORCH)
-    set_target_properties(${name} PROPERTIES INSTALL_RPATH "${POLYKV_TORCH_LIBRARY_DIR}")
-  endif()
-  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()

@@ -43,7 +43,8 @@ def _of_case(case):
         return inner
     skipped = case.find("skipped")
     if failure is not None or (status != "run" and skipped is None):
-        return [Outcome(name, "failed", status if failure is None else failure.get("message") or "")]
+        reason = status if failure is None else failure.get("message") or ""
+        return [Outcome(name, "failed", reason)]
     if skipped is not None:
         found = _GTEST_REASON.search(output)
         return [Outcome(name, "skipped", found.group(1) if found else skipped.get("message") or "")]
