@@ -15,8 +15,8 @@ class ChatFormat {
   // "chatml"; unsupported_model names the choices.
   static Result<ChatFormat> find(std::string_view name);
 
-  // The shared document as a message of its own (role system), ending at the special token. `first`:
-  // it opens the context; otherwise it follows an earlier one.
+  // The shared document as a message of its own (role system), ending at the special token.
+  // `first`: it opens the context; otherwise it follows an earlier one.
   std::vector<TextPiece> document(std::string_view text, bool first,
                                   std::string_view role = "system") const;
   // A question after the documents, up to where the assistant's answer begins.

@@ -11,8 +11,8 @@ class TextStream {
  public:
   explicit TextStream(std::vector<std::string> stop_strings) : stops_(std::move(stop_strings)) {}
 
-  // Takes a token's bytes; returns the text that is now certain: whole characters, and nothing that may
-  // yet become part of a stop string. Bytes that can never become UTF-8 come out as U+FFFD.
+  // Takes a token's bytes; returns the text that is now certain: whole characters, and nothing that
+  // may yet become part of a stop string. Bytes that can never become UTF-8 come out as U+FFFD.
   std::string push(std::string_view bytes);
   // What was held back, at the end of the answer.
   std::string finish();

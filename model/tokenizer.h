@@ -1,6 +1,6 @@
 // Text <-> tokens: byte-level BPE over the image's flat tables (no private vocabulary).
-// Token for token equal to Hugging Face `tokenizers` with the smollm pre-tokenizer (digits one by one,
-// then GPT-2's pattern).
+// Token for token equal to Hugging Face `tokenizers` with the smollm pre-tokenizer (digits one by
+// one, then GPT-2's pattern).
 #pragma once
 
 #include <memory>
@@ -13,8 +13,8 @@
 
 namespace polykv {
 
-// A run of text, or the name of one special token such as "<|im_end|>". Special names inside plain text
-// stay plain text: a document cannot forge a message border.
+// A run of text, or the name of one special token such as "<|im_end|>". Special names inside plain
+// text stay plain text: a document cannot forge a message border.
 struct TextPiece {
   std::string text;
   bool special = false;

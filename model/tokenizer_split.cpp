@@ -1,0 +1,90 @@
+// The smollm pre-tokenizer as one PCRE2 pattern. The only file that knows PCRE2.
+#include "model/tokenizer_split.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <array>
+
+namespace polykv {
+namespace {
+
+struct CodeDeleter {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+struct MatchDeleter {
+  void operator()(pcre2_match_data* match) const { pcre2_match_data_free(match); }
+};
+
+// Inside a character class. Unicode's White_Space; PCRE2's own \s also has U+180E.
+constexpr const char* kSpace =
+    R"(\t-\r \x85\xA0\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+
+// Letters and numbers that came after Unicode 14, so that results do not depend on PCRE2's age.
+constexpr const char* kLetter =
+    R"(\p{L}\x{1C89}\x{1C8A}\x{A7CB}-\x{A7CD}\x{A7DA}-\x{A7DC}\x{105C0}-\x{105F3})"
+    R"(\x{10D4A}-\x{10D65}\x{10D6F}-\x{10D85}\x{10EC2}-\x{10EC4}\x{1123F}\x{11240})"
+    R"(\x{11380}-\x{11389}\x{1138B}\x{1138E}\x{11390}-\x{113B5}\x{113B7}\x{113D1}\x{113D3})"
+    R"(\x{11BC0}-\x{11BE0}\x{11F02}\x{11F04}-\x{11F10}\x{11F12}-\x{11F33}\x{1342F})"
+    R"(\x{13441}-\x{13446}\x{13460}-\x{143FA}\x{16100}-\x{1611D}\x{16D40}-\x{16D6C}\x{18CFF})"
+    R"(\x{1B132}\x{1B155}\x{1DF25}-\x{1DF2A}\x{1E030}-\x{1E06D}\x{1E4D0}-\x{1E4EB})"
+    R"(\x{1E5D0}-\x{1E5ED}\x{1E5F0}\x{2B739}\x{2EBF0}-\x{2EE5D}\x{31350}-\x{323AF})";
+constexpr const char* kNumber =
+    R"(\p{N}\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11DE0}-\x{11DE9})"
+    R"(\x{11F50}-\x{11F59}\x{16130}-\x{16139}\x{16D70}-\x{16D79}\x{16FF4}-\x{16FF6})"
+    R"(\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA})";
+
+// The reference first cuts out every number character, then runs GPT-2's pattern inside each piece.
+// One pattern does both: a number stands alone, and spaces before it are followed by "the end of
+// the piece".
+std::string pattern() {
+  const auto any = [](const char* of) { return cat('[', of, ']'); };
+  return cat("'(?:s|t|re|ve|m|ll|d)", "| ?", any(kLetter), "++", "|", any(kNumber), "| ?[^", kSpace,
+             kLetter, kNumber, "]++", "|", any(kSpace), "+(?![^", kSpace, kNumber, "])", "|",
+             any(kSpace), "+");
+}
+
+std::string message_of(int code) {
+  std::array<unsigned char, 128> text{};
+  pcre2_get_error_message(code, text.data(), text.size());
+  return reinterpret_cast<const char*>(text.data());
+}
+
+}  // namespace
+
+struct Splitter::State {
+  std::unique_ptr<pcre2_code, CodeDeleter> code;
+  std::unique_ptr<pcre2_match_data, MatchDeleter> match;
+};
+
+Result<Splitter> Splitter::create() {
+  const std::string text = pattern();
+  int error = 0;
+  size_t where = 0;
+  std::unique_ptr<pcre2_code, CodeDeleter> code(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &where, nullptr));
+  if (!code) {
+    return fail(ErrorCode::internal, cat("the pre-tokenizer's pattern is refused by this PCRE2: ",
+                                         message_of(error), " at ", where));
+  }
+  std::unique_ptr<pcre2_match_data, MatchDeleter> match(pcre2_match_data_create(1, nullptr));
+  if (!match) return fail(ErrorCode::internal, "no memory for the pre-tokenizer");
+  return Splitter(std::make_unique<State>(State{std::move(code), std::move(match)}));
+}
+
+Result<size_t> Splitter::piece(std::string_view text, size_t at) const {
+  const int rc = pcre2_match(state_->code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
+                             text.size(), at, PCRE2_NO_UTF_CHECK, state_->match.get(), nullptr);
+  const size_t end = rc > 0 ? pcre2_get_ovector_pointer(state_->match.get())[1] : at;
+  if (end > at) return end - at;
+  return fail(ErrorCode::internal,
+              cat("the pre-tokenizer stopped at byte ", at, ": ", message_of(rc)));
+}
+
+Splitter::Splitter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Splitter::Splitter(Splitter&&) noexcept = default;
+Splitter& Splitter::operator=(Splitter&&) noexcept = default;
+Splitter::~Splitter() = default;
+
+}  // namespace polykv

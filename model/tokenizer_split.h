@@ -1,0 +1,28 @@
+// Cuts text into the pieces within which BPE merges, as the smollm pre-tokenizer does.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "ipc/result.h"
+
+namespace polykv {
+
+class Splitter {
+ public:
+  static Result<Splitter> create();
+
+  // Bytes of the piece that begins at `at` (< text.size()); text must be valid UTF-8. Never 0.
+  Result<size_t> piece(std::string_view text, size_t at) const;
+
+  Splitter(Splitter&&) noexcept;
+  Splitter& operator=(Splitter&&) noexcept;
+  ~Splitter();
+
+ private:
+  struct State;
+  explicit Splitter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace polykv

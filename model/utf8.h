@@ -1,0 +1,18 @@
+// One step through UTF-8 (RFC 3629): no overlong forms, surrogates or values past U+10FFFF.
+#pragma once
+
+#include <string_view>
+
+namespace polykv {
+
+enum class Utf8State { complete, cut_short, invalid };
+
+// What begins at a position: a character; the beginning of one that the text's end cuts short; or
+// bytes that cannot be part of any (`bytes` is then the part to be replaced by one U+FFFD).
+struct Utf8Step {
+  Utf8State state;
+  size_t bytes;
+};
+Utf8Step utf8_step(std::string_view text, size_t at);
+
+}  // namespace polykv
