@@ -26,8 +26,9 @@ struct SegmentSpec {
   CodecSpec codec;
   Fingerprint model{};
   EncodeMode mode = EncodeMode::alone;
-  Fingerprint prefix{};          // chain hash of the tokens before it, if mode is after_prefix
-  bool starts_context = true;    // first segment of a context: its first tokens are sinks
+  Fingerprint prefix{};        // chain hash of the tokens before it, if mode is after_prefix
+  bool starts_context = true;  // first segment of a context: its first tokens are sinks
+  Provenance provenance = Provenance::prefill;
   std::vector<uint32_t> tokens;  // [n_tokens] ids
 };
 
@@ -38,6 +39,7 @@ Fingerprint chain_hash(const Fingerprint& prefix, std::span<const uint32_t> toke
 
 class SegmentBuilder {
  public:
+  // bad_segment for a spec that no reader would accept, memory_limit if there is no room.
   static Result<SegmentBuilder> create(const SegmentSpec& spec, const MemoryRoom& room);
   // k, v: [n_tokens, n_kv_heads, head_dim] f32, K after RoPE at positions local to the segment.
   // Thread-safe for different layers.
@@ -46,7 +48,11 @@ class SegmentBuilder {
   Result<UniqueFd> seal() &&;
 
  private:
-  SegmentSpec spec_;
+  void put_planes(uint32_t layer, PlaneKind kind, const float* rows);
+
+  SegmentHeader header_{};
+  std::vector<PlaneEntry> table_;
+  std::vector<uint8_t> put_;  // [n_layers] 1 once the layer is there
   std::unique_ptr<SharedBuilder> memory_;
 };
 

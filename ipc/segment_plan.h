@@ -1,0 +1,40 @@
+// What a segment's header and table must say: one answer for the side that writes and the side that
+// checks. Internal to ipc/.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ipc/segment.h"
+
+namespace polykv {
+
+inline constexpr uint32_t kSegmentTokensMax = 1u << 24;
+inline constexpr uint32_t kSegmentLayersMax = 1024;
+inline constexpr uint32_t kSegmentHeadsMax = 256;
+
+// Everything but `bytes` and the checksums.
+SegmentHeader header_of(const SegmentSpec& spec);
+// The spec's segment as a table, with offsets; sets header.bytes.
+std::vector<PlaneEntry> plan_table(SegmentHeader& header);
+
+// Entry `index` as it must be if its plane is coded with `codec` and starts at `offset`; checksum
+// and scale_max are left zero. REQUIRES: a checked header.
+PlaneEntry wanted_entry(const SegmentHeader& header, uint32_t index, PlaneCodec codec,
+                        uint64_t offset);
+PlaneShape plane_shape(const SegmentHeader& header, const PlaneEntry& entry);
+
+uint32_t plane_count(const SegmentHeader& header);
+uint64_t align_plane(uint64_t offset);
+uint64_t header_checksum(const SegmentHeader& header);
+uint64_t table_checksum(const std::vector<PlaneEntry>& table);
+
+// Shape, codecs and modes, without sizes and checksums.
+Status check_header_fields(const SegmentHeader& header);
+bool codec_fits(PlaneKind kind, PlaneCodec codec);
+
+// "segment: <what> is <value>, wanted <limit>"
+std::unexpected<Error> bad_segment(const std::string& what, const std::string& value,
+                                   const std::string& limit);
+
+}  // namespace polykv
