@@ -35,7 +35,7 @@ Field number(std::string_view name, int64_t low = 0, int64_t high = kCountMax) {
 Field flag(std::string_view name) { return {name, FieldKind::flag}; }
 Field id(std::string_view name) { return {name, FieldKind::id}; }
 Field texts(std::string_view name, size_t count, int64_t high) {
-  return {name, FieldKind::texts, 0, high, {}, count};
+  return {name, FieldKind::texts, 1, high, {}, count};
 }
 Field integers(std::string_view name, size_t count) {
   return {name, FieldKind::integers, 0, INT32_MAX, {}, count};

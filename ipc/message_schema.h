@@ -18,7 +18,7 @@ enum class FieldKind {
   number,    // low..high
   flag,      // true or false
   id,        // 64-bit unsigned, as a decimal string
-  texts,     // list of at most `count` strings of at most `high` bytes
+  texts,     // list of at most `count` strings of low..high bytes
   integers,  // list of at most `count` integers low..high
   objects,   // list of at most `count` objects of the schema `words`
 };
