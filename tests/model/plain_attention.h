@@ -1,0 +1,69 @@
+// Attention as the textbook has it: all K and V of one stream in f32, sums in f64.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "model/decoder.h"
+#include "model/rope.h"
+
+namespace polykv::test {
+
+class PlainAttention : public Attention {
+ public:
+  explicit PlainAttention(const ModelConfig& config)
+      : config_(config), rope_(config), keys_(config.n_layers), values_(config.n_layers) {}
+
+  void attend(const AttentionCall& call) override {
+    const size_t width = size_t{config_.n_kv_heads} * config_.head_dim;
+    for (uint32_t m = 0; m < call.n_rows; ++m) {
+      std::vector<float>& keys = keys_[call.layer];
+      keys.insert(keys.end(), call.k + m * width, call.k + (m + 1) * width);
+      rope_.rotate(&keys[keys.size() - width], config_.n_kv_heads, call.positions[m]);
+      values_[call.layer].insert(values_[call.layer].end(), call.v + m * width,
+                                 call.v + (m + 1) * width);
+      attend_row(call, m);
+    }
+  }
+  const std::vector<float>& keys(uint32_t layer) const { return keys_[layer]; }  // after RoPE
+  const std::vector<float>& values(uint32_t layer) const { return values_[layer]; }
+
+ private:
+  void attend_row(const AttentionCall& call, uint32_t m) {
+    const size_t width = size_t{config_.n_heads} * config_.head_dim;
+    std::vector<float> q(call.q + m * width, call.q + (m + 1) * width);
+    rope_.rotate(q.data(), config_.n_heads, call.positions[m]);
+    for (uint32_t h = 0; h < config_.n_heads; ++h) {
+      attend_head(call.layer, h, &q[size_t{h} * config_.head_dim],
+                  call.out + m * width + size_t{h} * config_.head_dim);
+    }
+  }
+
+  void attend_head(uint32_t layer, uint32_t head, const float* q, float* out) {
+    const uint32_t d = config_.head_dim;
+    const size_t step = size_t{config_.n_kv_heads} * d;
+    const size_t first = size_t{head / (config_.n_heads / config_.n_kv_heads)} * d;
+    std::vector<double> scores;
+    for (size_t at = first; at < keys_[layer].size(); at += step) {
+      double sum = 0;
+      for (uint32_t i = 0; i < d; ++i) sum += double{q[i]} * keys_[layer][at + i];
+      scores.push_back(sum / std::sqrt(double(d)));
+    }
+    const double top = *std::max_element(scores.begin(), scores.end());
+    std::vector<double> acc(d);
+    double mass = 0;
+    for (size_t t = 0; t < scores.size(); ++t) {
+      const double p = std::exp(scores[t] - top);
+      mass += p;
+      for (uint32_t i = 0; i < d; ++i) acc[i] += p * values_[layer][first + t * step + i];
+    }
+    for (uint32_t i = 0; i < d; ++i) out[i] = static_cast<float>(acc[i] / mass);
+  }
+
+  ModelConfig config_;
+  Rope rope_;
+  std::vector<std::vector<float>> keys_, values_;  // [layers][tokens, n_kv_heads, head_dim]
+};
+
+}  // namespace polykv::test

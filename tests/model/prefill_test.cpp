@@ -1,0 +1,167 @@
+// Prefill against an independent implementation, the decoder, and itself in pieces.
+#include "model/prefill.h"
+
+#include "tests/model/logits_fixture.h"
+#include "tests/model/plain_attention.h"
+#include "tests/model/real_model.h"
+
+namespace polykv {
+namespace {
+
+using test::real_model;
+
+const test::LogitsFixture& fixture() {
+  static const auto read =
+      test::read_logits_fixture(POLYKV_SOURCE_DIR "/tests/fixtures/logits.bin");
+  return read;
+}
+
+struct Kept {
+  std::vector<std::vector<float>> k, v;  // [layers][tokens, n_kv_heads, head_dim]
+};
+
+// A job that keeps all K and V.
+PrefillJob job_for(std::span<const uint32_t> tokens, Kept& kept, std::vector<float>* logits) {
+  PrefillJob job;
+  job.tokens = tokens;
+  job.logits = logits;
+  const ModelConfig& config = real_model()->config();
+  const size_t n = tokens.size() * config.n_kv_heads * config.head_dim;
+  job.layer_done = [&kept, n](const LayerKv& layer) -> Status {
+    EXPECT_EQ(layer.layer, kept.k.size());
+    kept.k.emplace_back(layer.k, layer.k + n);
+    kept.v.emplace_back(layer.v, layer.v + n);
+    return {};
+  };
+  return job;
+}
+
+void attach_past(PrefillJob& job, const Kept& past, uint32_t n_tokens) {
+  job.past_tokens = n_tokens;
+  job.past = [&past](uint32_t layer, float* k, float* v) {
+    std::copy(past.k[layer].begin(), past.k[layer].end(), k);
+    std::copy(past.v[layer].begin(), past.v[layer].end(), v);
+  };
+}
+
+void expect_near(std::span<const float> a, std::span<const float> b, double tolerance) {
+  ASSERT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
+  EXPECT_LE(worst, tolerance);
+}
+
+TEST(Prefill, PredictsWhatAnIndependentImplementationPredicts) {
+  POLYKV_NEEDS_MODEL();
+  Kept kept;
+  std::vector<float> logits;
+  ASSERT_TRUE(prefill(*real_model(), job_for(fixture().window(), kept, &logits), 2));
+  const test::Agreement found = test::compare(fixture(), logits);
+  std::printf("KLD median %.3g mean %.3g, top-1 same %.4f\n", found.median_kld, found.mean_kld,
+              found.same_top);
+  EXPECT_LE(found.median_kld, 1e-9);
+  EXPECT_LE(found.mean_kld, 1e-9);
+  EXPECT_GE(found.same_top, 0.998);
+}
+
+TEST(Prefill, GivesTheDecodersKeysValuesAndPredictions) {
+  POLYKV_NEEDS_MODEL();
+  const ModelImage& image = *real_model();
+  const auto tokens = fixture().window().first(64);
+  Kept kept;
+  std::vector<float> logits, native(tokens.size() * image.config().n_vocab);
+  ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits), 2));
+  const Kernels kernels = *choose_kernels();
+  ThreadTeam team(2);
+  Decoder decoder(image, kernels, team);
+  test::PlainAttention attention(image.config());
+  for (uint32_t at = 0; at < tokens.size(); at += 32) {
+    decoder.step(tokens.subspan(at, 32), at, attention, 32, &native[at * image.config().n_vocab]);
+  }
+  EXPECT_LE(test::compare(native, logits, image.config().n_vocab).median_kld, 1e-9);
+  ASSERT_EQ(kept.k.size(), image.config().n_layers);
+  for (uint32_t layer = 0; layer < image.config().n_layers; ++layer) {
+    expect_near(kept.k[layer], attention.keys(layer), 2e-3);
+    expect_near(kept.v[layer], attention.values(layer), 2e-3);
+  }
+}
+
+TEST(Prefill, AfterAPastGivesTheSameAsInOnePiece) {
+  POLYKV_NEEDS_MODEL();
+  const ModelImage& image = *real_model();
+  const auto tokens = std::span(fixture().tokens).first(900);
+  Kept whole, first, second;
+  std::vector<float> logits, after;
+  ASSERT_TRUE(prefill(image, job_for(tokens, whole, &logits), 2));
+  ASSERT_TRUE(prefill(image, job_for(tokens.first(300), first, nullptr), 2));
+  PrefillJob job = job_for(tokens.subspan(300), second, &after);  // more than one chunk of queries
+  attach_past(job, first, 300);
+  ASSERT_TRUE(prefill(image, job, 2));
+  const uint32_t n_vocab = image.config().n_vocab;
+  EXPECT_LE(
+      test::compare(std::span(logits).subspan(size_t{300} * n_vocab), after, n_vocab).mean_kld,
+      1e-9);
+
+  const size_t width = size_t{image.config().n_kv_heads} * image.config().head_dim;
+  const Rope rope(image.config());
+  for (uint32_t layer = 0; layer < image.config().n_layers; ++layer) {
+    for (size_t i = 0; i < 600;
+         ++i) {  // handed over at local positions: 300 more make them absolute
+      rope.rotate(&second.k[layer][i * width], image.config().n_kv_heads, 300);
+    }
+    expect_near(second.k[layer], std::span(whole.k[layer]).subspan(300 * width), 5e-3);
+    expect_near(second.v[layer], std::span(whole.v[layer]).subspan(300 * width), 5e-3);
+  }
+}
+
+TEST(Prefill, OneTokenWorksAloneAndAfterAPast) {
+  POLYKV_NEEDS_MODEL();
+  Kept first, second;
+  std::vector<float> logits, after;
+  ASSERT_TRUE(prefill(*real_model(), job_for(fixture().window().first(1), first, &logits), 1));
+  EXPECT_LE(test::compare(fixture(), logits).median_kld, 1e-9);
+  PrefillJob job = job_for(fixture().window().subspan(1, 1), second, &after);
+  attach_past(job, first, 1);
+  ASSERT_TRUE(prefill(*real_model(), job, 1));
+  EXPECT_LE(test::compare(fixture(), after, 1).median_kld, 1e-9);
+}
+
+TEST(Prefill, AnErrorOfTheReceiverEndsItThere) {
+  POLYKV_NEEDS_MODEL();
+  PrefillJob job;
+  job.tokens = fixture().window().first(4);
+  uint32_t layers = 0, last_done = 0, all = 0;
+  job.layer_done = [&](const LayerKv&) -> Status {
+    if (++layers == 3) return fail(ErrorCode::memory_limit, "no room for layer 2", "2");
+    return {};
+  };
+  job.progress = [&](uint32_t done, uint32_t of) { last_done = done, all = of; };
+  const Status status = prefill(*real_model(), job, 1);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::memory_limit);
+  EXPECT_EQ(status.error().message, "no room for layer 2");
+  EXPECT_EQ(layers, 3u);
+  EXPECT_EQ(last_done, 2u);
+  EXPECT_EQ(all, real_model()->config().n_layers);
+}
+
+TEST(Prefill, RefusesNoTokensTooManyAndStrangeOnes) {
+  POLYKV_NEEDS_MODEL();
+  PrefillJob job;
+  EXPECT_EQ(prefill(*real_model(), job, 1).error().code, ErrorCode::bad_text);
+  const std::vector<uint32_t> strange = {1, 60000};
+  job.tokens = strange;
+  const Status outside = prefill(*real_model(), job, 1);
+  EXPECT_EQ(outside.error().code, ErrorCode::internal);
+  EXPECT_NE(outside.error().message.find("60000"), std::string::npos);
+  job.tokens = fixture().window().first(10);
+  job.past_tokens = 8190;
+  job.past = [](uint32_t, float*, float*) {};
+  const Status too_long = prefill(*real_model(), job, 1);
+  EXPECT_EQ(too_long.error().code, ErrorCode::context_too_long);
+  EXPECT_EQ(too_long.error().value, "8200");
+  EXPECT_EQ(too_long.error().limit, "8192");
+}
+
+}  // namespace
+}  // namespace polykv

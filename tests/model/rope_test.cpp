@@ -1,0 +1,101 @@
+// Rotation against long double, and the algebra that attention in place relies on.
+#include "model/rope.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+namespace polykv {
+namespace {
+
+ModelConfig config_of(bool interleaved) {
+  ModelConfig config;
+  config.head_dim = 64;
+  config.rope_base = 100000.0f;
+  config.rope_interleaved = interleaved ? 1 : 0;
+  return config;
+}
+
+std::vector<float> random_heads(uint32_t n_heads, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(size_t{n_heads} * 64);
+  for (float& v : x) v = normal(random);
+  return x;
+}
+
+double dot(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += double{a[i]} * b[i];
+  return sum;
+}
+
+TEST(Rope, PositionZeroChangesNothing) {
+  const std::vector<float> before = random_heads(3, 1);
+  std::vector<float> x = before;
+  Rope(config_of(true)).rotate(x.data(), 3, 0);
+  EXPECT_EQ(x, before);
+}
+
+TEST(Rope, PairsTurnByPositionTimesFrequencyEvenFarOut) {
+  for (const int64_t position : {1, 511, 8191, 1000000}) {
+    std::vector<float> x(64);
+    for (uint32_t i = 0; i < 32; ++i) x[2 * i] = 1;
+    Rope(config_of(true)).rotate(x.data(), 1, position);
+    for (uint32_t i = 0; i < 32; ++i) {
+      const long double angle = position * std::pow(100000.0L, -2.0L * i / 64);
+      EXPECT_NEAR(x[2 * i], static_cast<double>(std::cos(angle)), 1e-7)
+          << position << " pair " << i;
+      EXPECT_NEAR(x[2 * i + 1], static_cast<double>(std::sin(angle)), 1e-7)
+          << position << " pair " << i;
+    }
+  }
+}
+
+TEST(Rope, BothOrdersOfPairsAreOnePermutationApart) {
+  const std::vector<float> before = random_heads(1, 2);
+  std::vector<float> x = before, halves(64);
+  for (uint32_t i = 0; i < 32; ++i) {
+    halves[i] = before[2 * i];
+    halves[i + 32] = before[2 * i + 1];
+  }
+  Rope(config_of(true)).rotate(x.data(), 1, 1234);
+  Rope(config_of(false)).rotate(halves.data(), 1, 1234);
+  for (uint32_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(halves[i], x[2 * i]);
+    EXPECT_EQ(halves[i + 32], x[2 * i + 1]);
+  }
+}
+
+TEST(Rope, ScoresDependOnTheDistanceOnly) {
+  const Rope rope(config_of(true));
+  std::vector<float> q = random_heads(1, 3), k = random_heads(1, 4);
+  std::vector<float> q_far = q, k_far = k;
+  rope.rotate(q.data(), 1, 40);
+  rope.rotate(k.data(), 1, 7);
+  rope.rotate(q_far.data(), 1, 40 + 6000);
+  rope.rotate(k_far.data(), 1, 7 + 6000);
+  EXPECT_NEAR(dot(q, k), dot(q_far, k_far), 1e-5);
+}
+
+TEST(Rope, ANegativePositionTurnsBack) {
+  const Rope rope(config_of(true));
+  const std::vector<float> before = random_heads(2, 5);
+  std::vector<float> x = before;
+  rope.rotate(x.data(), 2, 4096);
+  rope.rotate(x.data(), 2, -4096);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], before[i], 1e-6);
+}
+
+TEST(Rope, TwoStepsGiveTheSameBitsAsOne) {
+  const Rope rope(config_of(true));
+  std::vector<float> once = random_heads(9, 6), twice = once, cos(32), sin(32);
+  rope.rotate(once.data(), 9, 777);
+  rope.angles(777, cos.data(), sin.data());
+  rope.apply(twice.data(), 9, cos.data(), sin.data());
+  EXPECT_EQ(once, twice);
+}
+
+}  // namespace
+}  // namespace polykv
