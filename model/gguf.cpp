@@ -16,7 +16,7 @@ struct GgufFile::State {
 
   std::unexpected<Error> bad(std::string_view key, const std::string& what) const {
     return fail(ErrorCode::bad_model_file,
-                cat("model file ", path, ": metadata key ", quoted(key), ' ', what),
+                cat("model file ", path, ": metadata key ", printable(key), ' ', what),
                 std::string(key));
   }
   Result<const GgufValue*> find(std::string_view key) const {
@@ -74,7 +74,7 @@ std::string shape_text(std::span<const uint64_t> shape) {
   return out + "]";
 }
 
-std::string quoted(std::string_view text) {
+std::string printable(std::string_view text) {
   constexpr size_t kShown = 80;
   constexpr char kHex[] = "0123456789abcdef";
   std::string out = "\"";

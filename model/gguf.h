@@ -29,7 +29,7 @@ struct GgufTensor {
 // "[576, 192]", innermost first.
 std::string shape_text(std::span<const uint64_t> shape);
 // Text of a file made fit for a message: printable, one line, short.
-std::string quoted(std::string_view text);
+std::string printable(std::string_view text);
 
 class GgufFile {
  public:

@@ -148,7 +148,7 @@ Result<GgufKind> Parser::kind(std::string_view key) {
   if (!id) return pass(id);
   if (*id > static_cast<uint32_t>(GgufKind::f64)) {
     return bad(
-        cat("metadata key ", quoted(key), " has the unknown type ", *id, "; types are 0..12"),
+        cat("metadata key ", printable(key), " has the unknown type ", *id, "; types are 0..12"),
         std::to_string(*id), "12");
   }
   return static_cast<GgufKind>(*id);
@@ -171,7 +171,7 @@ Result<GgufValue> Parser::value(std::string_view key, GgufKind kind, int depth) 
 
 Result<GgufValue> Parser::array(std::string_view key, int depth) {
   if (depth >= kNestingMax) {
-    return bad(cat("metadata key ", quoted(key), ": arrays nested deeper than ", kNestingMax),
+    return bad(cat("metadata key ", printable(key), ": arrays nested deeper than ", kNestingMax),
                std::to_string(depth + 1), std::to_string(kNestingMax));
   }
   auto item = kind(key);
@@ -182,7 +182,7 @@ Result<GgufValue> Parser::array(std::string_view key, int depth) {
                          : *item == GgufKind::text ? 8
                                                    : gguf_kind_bytes(*item);
   if (*n > left() / least) {
-    return bad(cat("metadata key ", quoted(key), ": an array of ", *n, " items does not fit; ",
+    return bad(cat("metadata key ", printable(key), ": an array of ", *n, " items does not fit; ",
                    left(), " bytes are left"),
                std::to_string(*n), std::to_string(left() / least));
   }
@@ -215,7 +215,7 @@ Status Parser::metadata() {
     auto content = value(*key, *key_kind, 0);
     if (!content) return pass(content);
     if (!out_.values.emplace(*key, *content).second) {
-      return bad(cat("metadata key ", quoted(*key), " appears twice"), quoted(*key));
+      return bad(cat("metadata key ", printable(*key), " appears twice"), printable(*key));
     }
   }
   return {};
@@ -226,7 +226,7 @@ Status Parser::tensor_shape(GgufTensor& tensor) {
   if (!n_dims) return pass(n_dims);
   if (*n_dims < 1 || *n_dims > 4) {
     return bad(
-        cat("tensor ", quoted(tensor.name), " has ", *n_dims, " dimensions; 1 to 4 expected"),
+        cat("tensor ", printable(tensor.name), " has ", *n_dims, " dimensions; 1 to 4 expected"),
         std::to_string(*n_dims), "4");
   }
   tensor.n_dims = *n_dims;
@@ -244,13 +244,13 @@ Status Parser::tensor_type(GgufTensor& tensor) {
   if (!id) return pass(id);
   const TypeInfo* type = find_type(*id);
   if (type == nullptr) {
-    return bad(cat("tensor ", quoted(tensor.name), " has the unknown type ", *id),
+    return bad(cat("tensor ", printable(tensor.name), " has the unknown type ", *id),
                std::to_string(*id));
   }
   if (type->block == 0) {
     return fail(
         ErrorCode::unsupported_model,
-        cat("model file ", path_, ": tensor ", quoted(tensor.name), " is ", type->name,
+        cat("model file ", path_, ": tensor ", printable(tensor.name), " is ", type->name,
             "; supported are F32, F16, Q4_0, Q4_1 and Q8_0: fetch or convert to one of these"),
         type->name, "F32, F16, Q4_0, Q4_1, Q8_0");
   }
@@ -303,20 +303,20 @@ std::optional<uint64_t> data_bytes(const GgufTensor& tensor) {
 Status Parser::place(GgufTensor& tensor, uint64_t offset, uint64_t data_start) {
   const auto bytes = data_bytes(tensor);
   if (!bytes) {
-    return bad(cat("tensor ", quoted(tensor.name), " has the impossible shape ",
+    return bad(cat("tensor ", printable(tensor.name), " has the impossible shape ",
                    shape_text(std::span(tensor.shape).first(tensor.n_dims)), " for ",
                    gguf_type_name(tensor.type)),
                shape_text(tensor.shape));
   }
   if (offset % alignment_ != 0) {
-    return bad(cat("tensor ", quoted(tensor.name), " lies at offset ", offset,
+    return bad(cat("tensor ", printable(tensor.name), " lies at offset ", offset,
                    ", not a multiple of the alignment ", alignment_),
                std::to_string(offset), std::to_string(alignment_));
   }
   const uint64_t room = data_start > file_.size() ? 0 : file_.size() - data_start;
   if (offset > room || *bytes > room - offset) {
-    return bad(cat("tensor ", quoted(tensor.name), " needs ", *bytes, " bytes at offset ", offset,
-                   " but the file's tensor data is ", room,
+    return bad(cat("tensor ", printable(tensor.name), " needs ", *bytes, " bytes at offset ",
+                   offset, " but the file's tensor data is ", room,
                    " bytes; it is cut short or corrupt, fetch it again"),
                std::to_string(*bytes), std::to_string(room));
   }
@@ -350,8 +350,8 @@ Status Parser::check_overlap() const {
     const GgufTensor& before = out_.tensors[order[i - 1]];
     const GgufTensor& after = out_.tensors[order[i]];
     if (before.data.data() + before.data.size() <= after.data.data()) continue;
-    return bad(cat("tensors ", quoted(before.name), " and ", quoted(after.name), " overlap"),
-               quoted(after.name));
+    return bad(cat("tensors ", printable(before.name), " and ", printable(after.name), " overlap"),
+               printable(after.name));
   }
   return {};
 }
@@ -361,7 +361,7 @@ Status Parser::check_names() const {
   for (size_t i = 1; i < order.size(); ++i) {
     const GgufTensor& tensor = out_.tensors[order[i]];
     if (out_.tensors[order[i - 1]].name != tensor.name) continue;
-    return bad(cat("tensor ", quoted(tensor.name), " appears twice"), quoted(tensor.name));
+    return bad(cat("tensor ", printable(tensor.name), " appears twice"), printable(tensor.name));
   }
   return {};
 }

@@ -36,9 +36,9 @@ Status ConfigReader::architecture() const {
   if (!name) return pass(name);
   if (*name == "llama") return {};
   return fail(ErrorCode::unsupported_model,
-              cat("model file ", file_.path(), ": the architecture is ", quoted(*name),
+              cat("model file ", file_.path(), ": the architecture is ", printable(*name),
                   "; this build runs only \"llama\""),
-              quoted(*name), "llama");
+              printable(*name), "llama");
 }
 
 Status ConfigReader::scaling() const {
@@ -48,7 +48,7 @@ Status ConfigReader::scaling() const {
     if (!type) return pass(type);
     if (*type != "none") {
       return refuse(ErrorCode::unsupported_model,
-                    cat("RoPE scaling ", quoted(*type), " is not supported"), quoted(*type));
+                    cat("RoPE scaling ", printable(*type), " is not supported"), printable(*type));
     }
   }
   for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
@@ -219,7 +219,7 @@ Result<std::string> read_chat_format(const GgufFile& file) {
       cat("model file ", file.path(), ": its chat format is ",
           content.empty() ? "not given" : "not ChatML",
           "; only instruct models with the ChatML format (<|im_start|>, <|im_end|>) are supported"),
-      quoted(content.substr(0, 60)), "chatml");
+      printable(content.substr(0, 60)), "chatml");
 }
 
 }  // namespace polykv

@@ -97,9 +97,9 @@ Status Packer::refuse_strangers() const {
   for (const GgufTensor& tensor : file_.tensors()) {
     if (known.contains(tensor.name)) continue;
     return fail(ErrorCode::unsupported_model,
-                cat("model file ", file_.path(), ": tensor ", quoted(tensor.name),
+                cat("model file ", file_.path(), ": tensor ", printable(tensor.name),
                     " has no place in the models that this build runs"),
-                quoted(tensor.name));
+                printable(tensor.name));
   }
   return {};
 }

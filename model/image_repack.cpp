@@ -160,9 +160,9 @@ Status repack(const GgufTensor& tensor, const Weight& form, std::span<std::byte>
         "repack: the target has the size of the form");
   if (copy_all(tensor, form, {values.data(), scales.data()})) return {};
   return fail(ErrorCode::bad_model_file,
-              cat("tensor ", quoted(tensor.name), " (", gguf_type_name(tensor.type),
+              cat("tensor ", printable(tensor.name), " (", gguf_type_name(tensor.type),
                   ") holds a number that is infinite, not a number or out of range"),
-              quoted(tensor.name));
+              printable(tensor.name));
 }
 
 }  // namespace polykv

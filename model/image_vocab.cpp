@@ -71,9 +71,9 @@ Status VocabReader::check_named(const char* key, std::string_view wanted) const 
   if (!name) return pass(name);
   if (*name == wanted) return {};
   return fail(ErrorCode::unsupported_model,
-              cat("model file ", file_.path(), ": ", key, " is ", quoted(*name),
+              cat("model file ", file_.path(), ": ", key, " is ", printable(*name),
                   "; this build supports only \"", wanted, '"'),
-              quoted(*name), std::string(wanted));
+              printable(*name), std::string(wanted));
 }
 
 Status VocabReader::check_kind() const {
@@ -106,8 +106,8 @@ Status VocabReader::add_token(std::string_view text, uint8_t kind, size_t token)
   if (kind == kKindNormal) {
     const auto bytes = decode_bytes(text, alphabet_);
     if (!bytes) {
-      return bad(cat("token ", token, ", ", quoted(text), ", is not in the byte-level alphabet"),
-                 quoted(text));
+      return bad(cat("token ", token, ", ", printable(text), ", is not in the byte-level alphabet"),
+                 printable(text));
     }
     out_.texts += *bytes;
   } else {
@@ -150,7 +150,8 @@ Status VocabReader::index_tokens() {
     const std::string_view text = token_text(out_.view(), token);
     const bool special = out_.kinds[token] == kKindSpecial;
     if (const auto other = find_token(out_.view(), text, special)) {
-      return bad(cat("tokens ", *other, " and ", token, " are both ", quoted(text)), quoted(text));
+      return bad(cat("tokens ", *other, " and ", token, " are both ", printable(text)),
+                 printable(text));
     }
     size_t slot = text_slot(text, n_slots);
     while (out_.text_slots[slot] != 0) slot = (slot + 1) & (n_slots - 1);
@@ -172,12 +173,12 @@ Status VocabReader::add_merge(std::string_view text, size_t index) {
     }
   }
   if (!parts[0] || !parts[1] || !parts[2]) {
-    return bad(cat("merge ", index, ", ", quoted(text),
+    return bad(cat("merge ", index, ", ", printable(text),
                    ", is not two tokens, with one space between, that make a third"),
-               quoted(text));
+               printable(text));
   }
   if (find_merge(out_.view(), *parts[0], *parts[1])) {
-    return bad(cat("merge ", index, ", ", quoted(text), ", appears twice"), quoted(text));
+    return bad(cat("merge ", index, ", ", printable(text), ", appears twice"), printable(text));
   }
   for (const auto& part : parts) out_.merges.push_back(*part);
   size_t slot = merge_slot(*parts[0], *parts[1], out_.merge_slots.size());
