@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +11,10 @@
 #include <csignal>
 #include <fstream>
 #include <limits>
+
+extern "C" {  // this glibc's header does not say so itself
+#include <sys/pidfd.h>
+}
 
 namespace polykv {
 namespace {
