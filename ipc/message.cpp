@@ -159,6 +159,13 @@ Status check_text(const json& value, const Field& field, const std::string& wher
 Status check_object(const json& object, const MessageSchema& schema, const std::string& where,
                     bool top);
 
+Status check_nested(const json& item, const Field& field, const std::string& where) {
+  const MessageSchema* nested = find_schema(field.words);
+  check(nested != nullptr, "a field names a schema that the table has");
+  if (!item.is_object()) return wrong(where, item, cat("an object ", field.words));
+  return check_object(item, *nested, where + ".", false);
+}
+
 Status check_item(const json& item, const Field& field, const std::string& where) {
   const std::string range = cat(field.low, "..", field.high);
   if (field.kind == FieldKind::texts && !text_in(item, field.low, field.high)) {
@@ -167,11 +174,7 @@ Status check_item(const json& item, const Field& field, const std::string& where
   if (field.kind == FieldKind::integers && !integer_in(item, field.low, field.high)) {
     return wrong(where, item, "an integer in " + range);
   }
-  if (field.kind != FieldKind::objects) return {};
-  const MessageSchema* nested = find_schema(field.words);
-  check(nested != nullptr, "a field names a schema that the table has");
-  if (!item.is_object()) return wrong(where, item, cat("an object ", field.words));
-  return check_object(item, *nested, where + ".", false);
+  return field.kind == FieldKind::objects ? check_nested(item, field, where) : Status();
 }
 
 Status check_list(const json& value, const Field& field, const std::string& where) {
@@ -199,6 +202,8 @@ Status check_value(const json& value, const Field& field, const std::string& whe
     case FieldKind::flag:
       if (value.is_boolean()) return {};
       return wrong(where, value, "true or false");
+    case FieldKind::object:
+      return check_nested(value, field, where);
     case FieldKind::texts:
     case FieldKind::integers:
     case FieldKind::objects:
@@ -310,6 +315,9 @@ std::string Message::dump() const {
 }
 
 std::string Message::type() const { return body_->type; }
+Message Message::renamed(std::string_view type) const {
+  return Message(std::make_unique<Body>(Body{std::string(type), body_->fields}));
+}
 bool Message::has(std::string_view field) const { return body_->fields.contains(field); }
 
 Message& Message::set(std::string_view field, std::string_view value) {
@@ -337,6 +345,9 @@ Message& Message::set(std::string_view field, const std::vector<Message>& values
   json list = json::array();
   for (const Message& value : values) list.push_back(value.body_->fields);
   return body_->put(*this, field, std::move(list));
+}
+Message& Message::set(std::string_view field, const Message& value) {
+  return body_->put(*this, field, value.body_->fields);
 }
 Message& Message::set_id(std::string_view field, uint64_t id) { return set(field, cat(id)); }
 

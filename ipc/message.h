@@ -30,6 +30,7 @@ class Message {
   std::string dump() const;
 
   std::string type() const;
+  Message renamed(std::string_view type) const;  // the same fields under another type
   bool has(std::string_view field) const;
 
   Message& set(std::string_view field, std::string_view value);
@@ -40,6 +41,7 @@ class Message {
   Message& set(std::string_view field, const std::vector<std::string>& values);
   Message& set(std::string_view field, const std::vector<int64_t>& values);
   Message& set(std::string_view field, const std::vector<Message>& values);  // nested objects
+  Message& set(std::string_view field, const Message& value);                // a nested object
   template <std::integral T>
   Message& set(std::string_view field, T value) {
     return set(field, static_cast<int64_t>(value));

@@ -15,6 +15,7 @@ constexpr int64_t kCountMax = int64_t{1} << 53;  // every language holds these e
 constexpr int64_t kTextMax = 900'000;            // leaves room for the rest of a message
 constexpr int64_t kNameMax = 64;
 constexpr int64_t kSentenceMax = 8192;
+constexpr std::string_view kRoles = "system|user|assistant";
 
 Field text(std::string_view name, int64_t high) { return {name, FieldKind::text, 0, high}; }
 Field word(std::string_view name, int64_t high = kNameMax) {
@@ -43,6 +44,9 @@ Field integers(std::string_view name, size_t count) {
 Field objects(std::string_view name, std::string_view schema, size_t count) {
   return {name, FieldKind::objects, 0, 0, schema, count};
 }
+Field object(std::string_view name, std::string_view schema) {
+  return {name, FieldKind::object, 0, 0, schema};
+}
 Field optional(Field field) {
   field.required = false;
   return field;
@@ -67,8 +71,7 @@ Fields generate_fields() {
 }
 
 Fields done_fields() {
-  return {optional(word("request")),
-          word("agent"),
+  return {word("agent"),
           pid(),
           word("pool"),
           count("version"),
@@ -96,6 +99,7 @@ Fields snapshot_fields() {
           text("model", 4096),
           text("fingerprint", kNameMax),
           count("image_bytes"),
+          count("positions"),
           texts("fallbacks", 1000, kSentenceMax),
           objects("pools", "pool_status", 1000),
           objects("agents", "agent_status", 10'000)};
@@ -110,43 +114,42 @@ constexpr std::string_view kRuntimeToWriter = "runtime → writer";
 constexpr std::string_view kAny = "any";
 
 void add_client_messages(std::vector<MessageSchema>& table) {
-  table.insert(table.end(),
-               {{"hello", kClientToRuntime, {word("client")}},
-                {"pool_create",
-                 kClientToRuntime,
-                 {word("pool"), word("codec", 32), optional(text("text", kTextMax)),
-                  optional(path("path"))}},
-                {"append",
-                 kClientToRuntime,
-                 {word("pool"), optional(text("text", kTextMax)), optional(path("path"))}},
-                {"agents_start", kClientToRuntime, {integer("count", 0, 1'000'000)}},
-                {"agents_stop", kClientToRuntime, {optional(word("agent"))}},
-                {"generate", kClientToRuntime, generate_fields()},
-                {"score",
-                 "client → runtime → agent",
-                 {word("pool"), optional(count("version")), optional(word("agent")),
-                  optional(count("position")), optional(word("handle"))}},
-                {"cancel", "client → runtime → agent", {word("request")}},
-                {"status", kClientToRuntime, {}},
-                {"shutdown", kClientToRuntime, {}}});
+  table.insert(
+      table.end(),
+      {{"hello", kClientToRuntime, {word("client")}},
+       {"pool_create",
+        kClientToRuntime,
+        {word("pool"), word("codec", 32), optional(text("text", kTextMax)), optional(path("path")),
+         optional(choice("role", kRoles)), optional(integer("reserve", 0, INT32_MAX - 1))}},
+       {"append",
+        kClientToRuntime,
+        {word("pool"), optional(text("text", kTextMax)), optional(path("path")),
+         optional(choice("role", kRoles)), optional(integer("reserve", 0, INT32_MAX - 1))}},
+       {"agents_start",
+        kClientToRuntime,
+        {word("pool"), optional(count("version")), integer("count", 0, 1'000'000)}},
+       {"agents_stop", kClientToRuntime, {optional(word("agent"))}},
+       {"generate", kClientToRuntime, generate_fields()},
+       {"score", "client → runtime → agent", {word("agent")}},
+       {"cancel", "client → runtime → agent", {word("request")}},
+       {"status", kClientToRuntime, {}},
+       {"shutdown", kClientToRuntime, {}}});
 }
 
 void add_runtime_messages(std::vector<MessageSchema>& table) {
   table.insert(
       table.end(),
-      {{"ok", kRuntimeToClient, {}},
+      {{"ok", kRuntimeToClient, {optional(texts("agents", 10'000, kNameMax))}},
        {"welcome", kRuntimeToClient, {pid("runtime"), text("version", kNameMax)}},
        {"pool_ready",
         kRuntimeToClient,
         {word("pool"), count("version"), count("tokens"), count("bytes"),
-         number("bits_per_element"), count("segments"), count("prefill_tokens"),
+         number("bits_per_element"), count("elements"), count("segments"), count("prefill_tokens"),
          number("prefill_seconds")}},
        {"progress",
         kAny,
         {optional(id("job")), text("phase", 256), count("done"), count("all"), number("rate")}},
-       {"token",
-        "agent → runtime → client",
-        {optional(word("request")), word("agent"), text("text", kTextMax)}},
+       {"token", "agent → runtime → client", {word("agent"), text("text", kTextMax)}},
        {"done", "agent → runtime → client", done_fields()},
        {"snapshot", kRuntimeToClient, snapshot_fields()},
        {"error",
@@ -170,10 +173,7 @@ void add_agent_messages(std::vector<MessageSchema>& table) {
                 {"granted",
                  kRuntimeToAgent,
                  {word("pool"), count("version"), word("fingerprint"), count("spans")}},
-                {"scores",
-                 "agent → runtime → client",
-                 {optional(word("request")), count("rows"), count("vocab")}},
-                {"release", kAgentToRuntime, {}}});
+                {"scores", "agent → runtime → client", {count("rows"), count("vocab")}}});
 }
 
 void add_writer_messages(std::vector<MessageSchema>& table) {
@@ -186,15 +186,14 @@ void add_writer_messages(std::vector<MessageSchema>& table) {
                   optional(count("bytes")), texts("notices", 100, 1024)}},
                 {"have", kRuntimeToWriter, {word("fingerprint")}},
                 {"tokenize",
-                 kRuntimeToWriter,
-                 {id("job"), choice("form", "document|question|raw"), optional(word("role", 32)),
-                  optional(flag("first"))}},
-                {"tokens", kWriterToRuntime, {id("job"), count("count")}},
+                 "client → runtime → writer",
+                 {id("job"), choice("form", "document|question|raw"),
+                  optional(choice("role", kRoles)), optional(flag("first"))}},
+                {"tokens", "writer → runtime → client", {id("job"), count("count")}},
                 {"prefill",
-                 kRuntimeToWriter,
-                 {id("job"), texts("codecs", 16, 32), optional(count("past_tokens")),
-                  optional(flag("starts_context")), optional(word("pool")),
-                  optional(id("budget_left")), optional(text("holders", kSentenceMax))}},
+                 "client → runtime → writer",
+                 {id("job"), texts("codecs", 16, 32), word("pool"), optional(id("budget_left")),
+                  optional(text("holders", kSentenceMax))}},
                 {"segment",
                  kWriterToRuntime,
                  {id("job"), word("codec", 32), count("tokens"), optional(count("bytes")),
@@ -215,6 +214,40 @@ void add_objects(std::vector<MessageSchema>& table) {
          text("last_error", kSentenceMax)}}});
 }
 
+// Files for machines: `polykv run --json` and the rows of `polykv eval --json`.
+void add_reports(std::vector<MessageSchema>& table) {
+  const auto signed_number = [](std::string_view name) { return number(name, -kCountMax); };
+  table.insert(
+      table.end(),
+      {{"pool_report",
+        "",
+        {word("codec", 32), number("bits_per_element"), count("tokens"), count("bytes"),
+         count("segments"), count("version"), count("shared_f16_bytes"),
+         count("private_f16_bytes")}},
+       {"agent_report",
+        "",
+        {text("agent", kNameMax), pid(), text("question", kTextMax),
+         optional(text("error", kSentenceMax)), optional(word("code")),
+         optional(number("attach_ms")), optional(number("ttft_ms")),
+         optional(number("tokens_per_s")), optional(count("private_bytes")),
+         optional(count("peak_private_bytes")), optional(count("suffix_bytes")),
+         optional(count("prompt_tokens")), optional(count("tokens")), optional(count("version")),
+         optional(integers("token_ids", 100'000)), optional(word("reason")),
+         optional(text("text", kTextMax))}},
+       {"report",
+        "",
+        {object("pool", "pool_report"), objects("agents", "agent_report", 1'000'000),
+         count("prefill_tokens"), number("prefill_seconds"), number("prefill_tokens_per_s"),
+         number("answer_seconds"), count("tokens_generated"), text("model", 4096),
+         text("fingerprint", kNameMax), count("image_bytes"), count("writer_restarts"),
+         texts("fallbacks", 1000, kSentenceMax)}},
+       {"eval_row",
+        "",
+        {word("codec", 32), number("bits_per_element"), signed_number("delta_ppl_percent"),
+         number("delta_ppl_se"), number("kld_median"), number("kld_mean"), number("kld_p99"),
+         number("top1_percent")}}});
+}
+
 std::vector<MessageSchema> make_table() {
   std::vector<MessageSchema> table;
   add_client_messages(table);
@@ -222,6 +255,7 @@ std::vector<MessageSchema> make_table() {
   add_agent_messages(table);
   add_writer_messages(table);
   add_objects(table);
+  add_reports(table);
   return table;
 }
 

@@ -20,6 +20,7 @@ enum class FieldKind {
   id,        // 64-bit unsigned, as a decimal string
   texts,     // list of at most `count` strings of low..high bytes
   integers,  // list of at most `count` integers low..high
+  object,    // an object of the schema `words`
   objects,   // list of at most `count` objects of the schema `words`
 };
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "model/utf8.h"
+#include "ipc/utf8.h"
 
 namespace polykv {
 namespace {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/utf8.h"
 #include "model/image.h"
 
 namespace polykv {
@@ -43,8 +44,5 @@ class Tokenizer {
   explicit Tokenizer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
-
-// Position of the first byte that is not valid UTF-8, or nullopt.
-std::optional<size_t> invalid_utf8(std::string_view text);
 
 }  // namespace polykv

@@ -1,6 +1,9 @@
-// One step through UTF-8 (RFC 3629): no overlong forms, surrogates or values past U+10FFFF.
+// UTF-8 (RFC 3629), for every text that enters: no overlong forms, surrogates or values past
+// U+10FFFF.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string_view>
 
 namespace polykv {
@@ -14,5 +17,8 @@ struct Utf8Step {
   size_t bytes;
 };
 Utf8Step utf8_step(std::string_view text, size_t at);
+
+// Position of the first byte that is not valid UTF-8, or nullopt.
+std::optional<size_t> invalid_utf8(std::string_view text);
 
 }  // namespace polykv

@@ -1,7 +1,5 @@
 // UTF-8 validation.
-#include "model/utf8.h"
-
-#include "model/tokenizer.h"
+#include "ipc/utf8.h"
 
 namespace polykv {
 namespace {

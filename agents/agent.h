@@ -1,0 +1,52 @@
+// Start here for agents/: the agent process. Attach (no prefill, no model file), generate, report.
+//
+//   supervisor ── lease: fds of image, manifest, segments ──► Agent ── start/token/done (ZeroMQ) ──
+//   supervisor
+//
+// Everything shared is mapped read-only; all that an agent writes is its own. The lease's end (the
+// supervisor closed or died) ends the process. One thread serves; a team computes.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agents/generate.h"
+#include "ipc/control.h"
+
+namespace polykv {
+
+struct AgentOptions {
+  AttachOptions attach;
+  unsigned n_threads = 1;
+  bool verify = false;     // check every checksum of every segment
+  std::string isa;         // force kernels by name; "" = the best
+  int64_t started_ns = 0;  // CLOCK_MONOTONIC when the process was asked for
+};
+
+class Agent {
+ public:
+  // Takes a lease, maps everything and says hello. Any refusal is returned with its code.
+  static Result<std::unique_ptr<Agent>> attach(const AgentOptions& options);
+  // Serves requests until told to stop (ok) or until the supervisor goes away (ok).
+  Status serve();
+
+ private:
+  Agent(const AgentOptions& options, ControlClient control);
+  Status take_lease(const std::string& pool, uint64_t version);
+  Status say_hello();
+  Result<bool> serve_control(const Message& message);  // false: stop
+  Result<bool> serve_lease();                          // false: stop
+  Status start_generation(const Message& request);
+  Status score_tokens(const Message& request, std::vector<UniqueFd> fds);
+  bool cancelled(const std::string& request);
+
+  AgentOptions options_;
+  ControlClient control_;
+  FdSocket lease_;
+  std::string pool_;
+  std::unique_ptr<AgentModel> model_;
+  Layout layout_;
+  bool stop_ = false;
+};
+
+}  // namespace polykv

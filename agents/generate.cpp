@@ -1,0 +1,225 @@
+// Generation over one layout.
+#include "agents/generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "ipc/process.h"
+
+namespace polykv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double ms_between(Clock::time_point start, Clock::time_point end) {
+  return std::chrono::duration<double, std::milli>(end - start).count();
+}
+
+// The state of one answer while it grows.
+class Answer {
+ public:
+  Answer(AgentModel& model, const Layout& layout, const GenerateOptions& options)
+      : model_(model),
+        layout_(layout),
+        options_(options),
+        attention_(model.image.config(), layout, model.attend, model.team),
+        sampler_(options.sampling),
+        stream_(options.stop),
+        logits_(model.image.config().n_vocab),
+        start_(Clock::now()) {}
+
+  Status prompt();
+  GenerateResult grow(const OnText& on_text);
+
+ private:
+  void add_stop_tokens();
+  uint32_t next_token();
+  bool deliver(uint32_t token, const OnText& on_text);
+  void sample_memory();
+  void finish(const OnText& on_text);
+
+  AgentModel& model_;
+  const Layout& layout_;
+  const GenerateOptions& options_;
+  PoolAttention attention_;
+  Sampler sampler_;
+  TextStream stream_;
+  std::vector<float> logits_;      // [n_vocab]
+  std::vector<uint32_t> history_;  // pool tokens (if a penalty wants them), prompt, answer
+  std::vector<uint32_t> stop_tokens_;
+  Clock::time_point start_, first_;
+  uint32_t position_ = 0;
+  GenerateResult result_;
+};
+
+void Answer::add_stop_tokens() {
+  for (const std::string& name : model_.chat.stop_tokens()) {
+    if (auto token = model_.tokenizer.special_token(name)) stop_tokens_.push_back(*token);
+  }
+  const uint32_t eos = model_.image.tokenizer().eos;
+  if (eos < model_.image.config().n_vocab) stop_tokens_.push_back(eos);
+}
+
+Status Answer::prompt() {
+  if (auto ok = check_sampling(options_.sampling); !ok) return ok;
+  auto tokens = model_.tokenizer.encode(model_.chat.question(options_.prompt));
+  if (!tokens) return pass(tokens);
+  const uint64_t all = uint64_t{layout_.n_tokens} + tokens->size() + options_.max_tokens;
+  const uint32_t limit = model_.image.config().n_positions;
+  if (all > limit) {
+    return fail(ErrorCode::context_too_long,
+                cat("context (", layout_.n_tokens, " tokens) + prompt (", tokens->size(),
+                    ") + max tokens (", options_.max_tokens, ") is ", all, ", beyond the model's ",
+                    limit, " positions: ask for at most ",
+                    limit - std::min<uint64_t>(limit, layout_.n_tokens + tokens->size()),
+                    " tokens, or shorten the context"),
+                cat(all), cat(limit));
+  }
+  add_stop_tokens();
+  result_.prompt_tokens = static_cast<uint32_t>(tokens->size());
+  if (options_.sampling.repetition_penalty != 1.0F) {
+    for (const Span& span : layout_.spans) {
+      const auto pool = span.segment.tokens();
+      history_.insert(history_.end(), pool.begin() + span.token_begin,
+                      pool.begin() + span.token_end);
+    }
+  }
+  history_.reserve(history_.size() + tokens->size() + options_.max_tokens);
+  result_.tokens.reserve(options_.max_tokens);
+  attention_.begin(static_cast<uint32_t>(tokens->size()) + options_.max_tokens);
+  position_ = layout_.n_tokens;
+  for (size_t at = 0; at < tokens->size(); at += Decoder::kRowsMax) {
+    const size_t n = std::min<size_t>(Decoder::kRowsMax, tokens->size() - at);
+    const bool last = at + n == tokens->size();
+    model_.decoder.step(std::span(*tokens).subspan(at, n), position_, attention_, last ? 1 : 0,
+                        last ? logits_.data() : nullptr);
+    position_ += static_cast<uint32_t>(n);
+  }
+  history_.insert(history_.end(), tokens->begin(), tokens->end());
+  return {};
+}
+
+GenerateResult Answer::grow(const OnText& on_text) {
+  result_.reason = "length";
+  while (result_.tokens.size() < options_.max_tokens) {
+    const uint32_t token = next_token();
+    if (result_.tokens.empty()) first_ = Clock::now();
+    if (std::ranges::count(stop_tokens_, token) > 0) {
+      result_.reason = "eos";
+      break;
+    }
+    if (!deliver(token, on_text)) break;
+    if (result_.tokens.size() == options_.max_tokens) break;
+    model_.decoder.step(std::span(&token, 1), position_++, attention_, 1, logits_.data());
+  }
+  finish(on_text);
+  return std::move(result_);
+}
+
+uint32_t Answer::next_token() {
+  if (result_.tokens.size() < options_.min_tokens) {
+    for (uint32_t token : stop_tokens_) {
+      logits_[token] = -std::numeric_limits<float>::infinity();
+    }
+  }
+  return sampler_.pick(logits_, history_);
+}
+
+// Keeps the token and hands its text on; false ends the answer.
+bool Answer::deliver(uint32_t token, const OnText& on_text) {
+  result_.tokens.push_back(token);
+  history_.push_back(token);
+  const std::string text = stream_.push(model_.tokenizer.bytes_of(token));
+  result_.text += text;
+  if (result_.tokens.size() % 16 == 1) sample_memory();
+  if (!on_text(text)) {
+    result_.reason = "cancelled";
+    return false;
+  }
+  if (stream_.stopped()) result_.reason = "stop";
+  return !stream_.stopped();
+}
+
+void Answer::sample_memory() {
+  if (auto use = memory_use()) {
+    result_.peak_private_bytes = std::max(result_.peak_private_bytes, use->private_bytes);
+  }
+}
+
+void Answer::finish(const OnText& on_text) {
+  if (result_.reason != "cancelled") {
+    const std::string rest = stream_.finish();
+    result_.text += rest;
+    if (!rest.empty()) (void)on_text(rest);
+  }
+  const Clock::time_point end = Clock::now();
+  result_.ttft_ms = ms_between(start_, first_);
+  const double after_first = ms_between(first_, end);
+  const size_t n = result_.tokens.size();
+  result_.tokens_per_s =
+      n > 1 && after_first > 0 ? static_cast<double>(n - 1) * 1e3 / after_first : 0;
+  result_.suffix_bytes = attention_.suffix_bytes();
+  sample_memory();
+}
+
+}  // namespace
+
+AgentModel::AgentModel(ModelImage mapped, Tokenizer made, ChatFormat format, const Kernels& chosen,
+                       const AttendKernel& chosen_attend, unsigned n_threads)
+    : image(std::move(mapped)),
+      tokenizer(std::move(made)),
+      chat(std::move(format)),
+      kernels(chosen),
+      attend(chosen_attend),
+      team(n_threads),
+      decoder(image, kernels, team) {}
+
+Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd fd, unsigned n_threads,
+                                                     const std::string& isa) {
+  auto image = ModelImage::map(std::move(fd), false);
+  if (!image) return pass(image);
+  auto tokenizer = Tokenizer::create(*image);
+  if (!tokenizer) return pass(tokenizer);
+  auto chat = ChatFormat::find(image->chat_format());
+  if (!chat) return pass(chat);
+  auto kernels = choose_kernels(isa);
+  if (!kernels) return pass(kernels);
+  auto attend = choose_attend_kernel(isa);
+  if (!attend) return pass(attend);
+  return std::make_unique<AgentModel>(std::move(*image), std::move(*tokenizer), std::move(*chat),
+                                      *kernels, *attend, n_threads);
+}
+
+Result<GenerateResult> generate(AgentModel& model, const Layout& layout,
+                                const GenerateOptions& options, const OnText& on_text) {
+  Answer answer(model, layout, options);
+  if (auto ready = answer.prompt(); !ready) return pass(ready);
+  return answer.grow(on_text);
+}
+
+Result<UniqueFd> score(AgentModel& model, const Layout& layout, std::span<const uint32_t> tokens,
+                       const std::function<void(uint32_t done)>& progress) {
+  const ModelConfig& config = model.image.config();
+  if (tokens.empty() || layout.n_tokens + tokens.size() > config.n_positions) {
+    return fail(ErrorCode::context_too_long,
+                cat("cannot score ", tokens.size(), " tokens after ", layout.n_tokens,
+                    ": the model has ", config.n_positions, " positions"),
+                cat(tokens.size()), cat(config.n_positions));
+  }
+  auto memory = SharedBuilder::create(
+      "polykv-scores", tokens.size() * config.n_vocab * sizeof(float), memory_room());
+  if (!memory) return pass(memory);
+  auto* logits = reinterpret_cast<float*>(memory->data().data());
+  PoolAttention attention(config, layout, model.attend, model.team);
+  attention.begin(static_cast<uint32_t>(tokens.size()));
+  for (size_t at = 0; at < tokens.size(); at += Decoder::kRowsMax) {
+    const auto n = static_cast<uint32_t>(std::min<size_t>(Decoder::kRowsMax, tokens.size() - at));
+    model.decoder.step(tokens.subspan(at, n), layout.n_tokens + static_cast<uint32_t>(at),
+                       attention, n, logits + at * config.n_vocab);
+    progress(static_cast<uint32_t>(at) + n);
+  }
+  return std::move(*memory).seal();
+}
+
+}  // namespace polykv

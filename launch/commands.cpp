@@ -1,0 +1,156 @@
+// up, ask, append, status, down.
+#include "launch/commands.h"
+
+#include <iomanip>
+#include <iostream>
+
+#include "launch/inputs.h"
+#include "launch/progress.h"
+
+namespace polykv {
+namespace {
+
+Status prepare(Client& client, const UpOptions& options, const std::string& context) {
+  if (!context.empty()) {
+    auto pool = create_pool(client, options.pool, options.codec, context, options.reserve);
+    if (!pool) return pass(pool);
+    std::cout << "pool " << options.pool << ": " << pool->integer("tokens") << " tokens, "
+              << megabytes(static_cast<uint64_t>(pool->integer("bytes"))) << " in " << options.codec
+              << '\n';
+  }
+  if (options.n_agents == 0) return {};
+  return start_agents(client, options.pool, options.n_agents);
+}
+
+void print_pools(const Message& snapshot, std::ostream& out) {
+  out << "\npool             version  tokens  codec     MB  bits/element  segments  versions\n";
+  for (const Message& pool : snapshot.objects("pools")) {
+    out << std::left << std::setw(16) << pool.text("pool") << std::right << std::setw(8)
+        << pool.integer("version") << std::setw(8) << pool.integer("tokens") << "  " << std::left
+        << std::setw(6) << pool.text("codec") << std::right << std::fixed << std::setprecision(1)
+        << std::setw(6) << static_cast<double>(pool.integer("bytes")) / 1e6 << std::setprecision(3)
+        << std::setw(14) << pool.number("bits_per_element") << std::setw(10)
+        << pool.integer("segments") << std::setw(10) << pool.integer("versions") << '\n';
+  }
+}
+
+void print_agents(const Message& snapshot, std::ostream& out) {
+  out << "\nagent      pid  state     pool             version  private MB  tokens  restarts\n";
+  for (const Message& agent : snapshot.objects("agents")) {
+    out << std::left << std::setw(6) << agent.text("agent") << std::right << std::setw(8)
+        << agent.integer("pid") << "  " << std::left << std::setw(10) << agent.text("state")
+        << std::setw(16) << agent.text("pool") << std::right << std::setw(8)
+        << agent.integer("version") << std::fixed << std::setprecision(1) << std::setw(12)
+        << static_cast<double>(agent.integer("private_bytes")) / 1e6 << std::setw(8)
+        << agent.integer("tokens") << std::setw(10) << agent.integer("restarts");
+    if (!agent.text("last_error").empty()) out << "  " << agent.text("last_error");
+    out << '\n';
+  }
+}
+
+void print_snapshot(const Message& snapshot, std::ostream& out) {
+  out << "supervisor pid " << snapshot.integer("pid") << ", writer pid "
+      << snapshot.integer("writer_pid") << " (" << snapshot.text("writer_state") << ", restarted "
+      << snapshot.integer("writer_restarts") << " times)\n"
+      << "model " << snapshot.text("model") << ", "
+      << megabytes(static_cast<uint64_t>(snapshot.integer("image_bytes"))) << ", fingerprint "
+      << snapshot.text("fingerprint") << '\n'
+      << "shared memory held: " << megabytes(static_cast<uint64_t>(snapshot.integer("held_bytes")));
+  if (snapshot.has("budget_bytes")) {
+    out << " of " << megabytes(static_cast<uint64_t>(snapshot.integer("budget_bytes")));
+  }
+  out << '\n';
+  for (const std::string& fallback : snapshot.texts("fallbacks")) {
+    out << "fallback: " << fallback << '\n';
+  }
+  print_pools(snapshot, out);
+  print_agents(snapshot, out);
+}
+
+}  // namespace
+
+Status up(const UpOptions& options, int interrupt_fd) {
+  std::string context;
+  if (!options.context.empty()) {
+    auto text = read_context(options.context);
+    if (!text) return pass(text);
+    context = std::move(*text);
+  }
+  if (options.n_agents < 0 || options.n_agents > kAgentsMax ||
+      (options.n_agents > 0 && context.empty())) {
+    return fail(ErrorCode::bad_agent_count,
+                cat("cannot start ", options.n_agents, " agents: at most ", kAgentsMax,
+                    ", and only over a --context"),
+                cat(options.n_agents), cat(kAgentsMax));
+  }
+  auto session = Session::start(options.supervisor, options.runtime, interrupt_fd);
+  if (!session) return pass(session);
+  if (auto ready = prepare((*session)->client(), options, context); !ready) {
+    return (*session)->stop(ready);
+  }
+  std::cout << "ready in " << (*session)->runtime()
+            << " (polykv ask, append, status, down; Ctrl-C ends it)" << std::endl;
+  return (*session)->wait();
+}
+
+Status ask(const AskCommand& command, int interrupt_fd) {
+  auto client = Client::connect(command.runtime, interrupt_fd);
+  if (!client) return pass(client);
+  Message request = generate_message(command.pool, command.question, command.ask);
+  request.set("version", command.version);
+  if (!command.agent.empty()) request.set("agent", command.agent);
+  auto done = client->ask(request, [&](const Message& part) {
+    if (!command.json) std::cout << part.text("text") << std::flush;
+  });
+  if (!done) return pass(done);
+  std::cout << (command.json ? done->dump() : std::string()) << '\n';
+  return {};
+}
+
+Status append(const std::string& runtime, const std::string& pool,
+              const std::vector<std::string>& paths, int interrupt_fd) {
+  auto text = read_context(paths);
+  if (!text) return pass(text);
+  auto client = Client::connect(runtime, interrupt_fd);
+  if (!client) return pass(client);
+  auto memory = share_bytes("polykv-text", std::as_bytes(std::span(*text)), memory_room());
+  if (!memory) return pass(memory);
+  Message request("append");
+  request.set("pool", pool);
+  ProgressLine line;
+  auto answer = client->ask_with_memory(request, memory->get(), 1,
+                                        [&](const Message& part) { line.show(part); });
+  if (!answer) return pass(answer);
+  line.clear();
+  const Message& ready = answer->front().message;
+  std::cout << "pool " << pool << " version " << ready.integer("version") << ": "
+            << ready.integer("tokens") << " tokens in " << ready.integer("segments")
+            << " segments, " << ready.integer("prefill_tokens") << " of them prefilled now\n";
+  return {};
+}
+
+Status show_status(const std::string& runtime, bool json, int interrupt_fd) {
+  auto client = Client::connect(runtime, interrupt_fd);
+  if (!client) return pass(client);
+  auto snapshot = client->ask(Message("status"));
+  if (!snapshot) return pass(snapshot);
+  if (json) {
+    std::cout << snapshot->dump() << '\n';
+  } else {
+    print_snapshot(*snapshot, std::cout);
+  }
+  return {};
+}
+
+Status down(const std::string& runtime, int interrupt_fd) {
+  auto client = Client::connect(runtime, interrupt_fd);
+  if (!client) return pass(client);
+  if (auto ok = client->ask(Message("shutdown")); !ok) return pass(ok);
+  while (true) {  // gone when its connection ends
+    auto message = client->receive();
+    if (!message && message.error().code == ErrorCode::not_running) return {};
+    if (!message) return pass(message);
+  }
+}
+
+}  // namespace polykv

@@ -1,0 +1,213 @@
+// eval v1, step by step.
+#include "launch/eval.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <iomanip>
+#include <iostream>
+
+#include "launch/eval_metrics.h"
+#include "launch/inputs.h"
+#include "launch/progress.h"
+#include "launch/run_job.h"
+
+namespace polykv {
+namespace {
+
+constexpr const char* kBaseline = "f32";
+
+// One codec while the windows are walked.
+struct CodecRun {
+  std::string codec;
+  double bits = 0;
+  EvalSamples samples;
+};
+
+Result<std::vector<uint32_t>> tokenise(Client& client, const std::string& text) {
+  auto memory = share_bytes("polykv-text", std::as_bytes(std::span(text)), memory_room());
+  if (!memory) return pass(memory);
+  Message request("tokenize");
+  request.set_id("job", 0).set("form", "raw");
+  auto answer = client.ask_with_memory(request, memory->get());
+  if (!answer) return pass(answer);
+  if (answer->front().fds.size() != 1) return fail(ErrorCode::bad_message, "no tokens came back");
+  auto view = SharedView::map(std::move(answer->front().fds[0]));
+  if (!view) return pass(view);
+  std::vector<uint32_t> tokens(view->data().size() / sizeof(uint32_t));
+  std::memcpy(tokens.data(), view->data().data(), tokens.size() * sizeof(uint32_t));
+  return tokens;
+}
+
+Result<UniqueFd> share_tokens(std::span<const uint32_t> tokens) {
+  return share_bytes("polykv-tokens", std::as_bytes(tokens), memory_room());
+}
+
+// One prefill, encoded by every codec: pools "<name>-<codec>".
+Status prefill_all(Client& client, const std::string& name, std::span<const uint32_t> tokens,
+                   std::vector<CodecRun>& runs, ProgressLine& line) {
+  auto memory = share_tokens(tokens);
+  if (!memory) return pass(memory);
+  std::vector<std::string> codecs;
+  for (const CodecRun& run : runs) codecs.push_back(run.codec);
+  Message request("prefill");
+  request.set_id("job", 0).set("pool", name).set("codecs", codecs);
+  auto answers = client.ask_with_memory(request, memory->get(), codecs.size(),
+                                        [&](const Message& part) { line.show(part); });
+  if (!answers) return pass(answers);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    runs[i].bits = (*answers)[i].message.number("bits_per_element");
+  }
+  return {};
+}
+
+struct Scores {
+  SharedView memory;  // [n_tokens, n_vocab] f32
+  uint32_t n_vocab;
+  std::span<const float> logits() const {
+    return {reinterpret_cast<const float*>(memory.data().data()),
+            memory.data().size() / sizeof(float)};
+  }
+};
+
+// An agent of its own for each pool: it attends to the sealed segment and hands its logits back.
+Result<Scores> score(Client& client, const std::string& pool, std::span<const uint32_t> tokens,
+                     ProgressLine& line) {
+  Message start("agents_start");
+  start.set("pool", pool).set("count", 1);
+  auto started = client.ask(start);
+  if (!started) return pass(started);
+  const std::string agent = started->texts("agents").front();
+  auto memory = share_tokens(tokens);
+  if (!memory) return pass(memory);
+  Message request("score");
+  request.set("agent", agent);
+  auto answer = client.ask_with_memory(request, memory->get(), 1, [&](const Message& part) {
+    line.show(cat(pool, ": scored ", part.integer("done"), " of ", part.integer("all"), " tokens"));
+  });
+  if (!answer) return pass(answer);
+  MemoryAnswer& scores = answer->front();
+  const auto n_vocab = static_cast<uint32_t>(scores.message.integer("vocab"));
+  if (scores.fds.size() != 1) return fail(ErrorCode::bad_message, "no scores came back");
+  auto view = SharedView::map(std::move(scores.fds[0]), tokens.size() * n_vocab * sizeof(float));
+  if (!view) return pass(view);
+  Message stop("agents_stop");
+  stop.set("agent", agent);
+  if (auto stopped = client.ask(stop); !stopped) return pass(stopped);
+  return Scores{std::move(*view), n_vocab};
+}
+
+Status run_window(Client& client, uint32_t window, std::span<const uint32_t> tokens,
+                  std::vector<CodecRun>& runs) {
+  ProgressLine line;
+  const std::string name = cat("window", window);
+  const auto forced = tokens.subspan(kEvalPrefix, kEvalForced);
+  if (auto done = prefill_all(client, name, tokens.first(kEvalPrefix), runs, line); !done) {
+    return done;
+  }
+  auto base = score(client, cat(name, "-", kBaseline), forced, line);
+  if (!base) return pass(base);
+  for (CodecRun& run : runs) {
+    if (run.codec == kBaseline) {
+      add_samples(base->logits(), base->logits(), forced, base->n_vocab, run.samples);
+      continue;
+    }
+    auto scores = score(client, cat(name, "-", run.codec), forced, line);
+    if (!scores) return pass(scores);
+    add_samples(base->logits(), scores->logits(), forced, base->n_vocab, run.samples);
+  }
+  return {};
+}
+
+EvalRow row_of(const CodecRun& run) {
+  const EvalSamples& samples = run.samples;
+  std::vector<double> differences;
+  for (size_t i = 0; i < samples.nll_base.size(); ++i) {
+    differences.push_back(samples.nll_codec[i] - samples.nll_base[i]);
+  }
+  EvalRow row;
+  row.codec = run.codec;
+  row.bits_per_element = run.bits;
+  row.delta_ppl_percent = (std::exp(mean(differences)) - 1) * 100;
+  row.delta_ppl_se = standard_error(differences) * 100;
+  row.kld_median = median(samples.kld);
+  row.kld_mean = mean(samples.kld);
+  row.kld_p99 = quantile(samples.kld, 0.99);
+  row.top1_percent =
+      100 * static_cast<double>(samples.top1_same) / static_cast<double>(samples.kld.size());
+  return row;
+}
+
+void print_table(const std::vector<EvalRow>& rows, double perplexity, std::ostream& out) {
+  out << "baseline perplexity " << std::fixed << std::setprecision(2) << perplexity << "\n\n"
+      << "codec   bits/element    delta PPL        KLD median  KLD mean   KLD p99    top-1 same\n";
+  for (const EvalRow& row : rows) {
+    out << std::left << std::setw(8) << row.codec << std::right << std::fixed << std::setw(12)
+        << std::setprecision(3) << row.bits_per_element << std::showpos << std::setw(9)
+        << std::setprecision(2) << row.delta_ppl_percent << std::noshowpos << " ± "
+        << row.delta_ppl_se << " %  " << std::scientific << std::setprecision(1) << std::setw(12)
+        << row.kld_median << std::setw(10) << row.kld_mean << std::setw(10) << row.kld_p99
+        << std::fixed << std::setw(12) << row.top1_percent << " %\n";
+  }
+}
+
+std::string json_of(const std::vector<EvalRow>& rows) {
+  std::string json = "[";
+  for (const EvalRow& row : rows) {
+    Message message("eval_row");
+    message.set("codec", row.codec).set("bits_per_element", row.bits_per_element);
+    message.set("delta_ppl_percent", row.delta_ppl_percent).set("delta_ppl_se", row.delta_ppl_se);
+    message.set("kld_median", row.kld_median).set("kld_mean", row.kld_mean);
+    message.set("kld_p99", row.kld_p99).set("top1_percent", row.top1_percent);
+    json += cat(json.size() > 1 ? ",\n " : "", message.dump());
+  }
+  return json + "]\n";
+}
+
+Result<std::vector<CodecRun>> evaluate(Client& client, const EvalOptions& options,
+                                       const std::string& text) {
+  std::vector<CodecRun> runs{{.codec = kBaseline, .bits = 0, .samples = {}}};
+  for (const std::string& codec : options.codecs) {
+    const bool known =
+        std::ranges::any_of(runs, [&](const CodecRun& run) { return run.codec == codec; });
+    if (!known) runs.push_back({.codec = codec, .bits = 0, .samples = {}});
+  }
+  auto tokens = tokenise(client, text);
+  if (!tokens) return pass(tokens);
+  constexpr size_t kWindow = kEvalPrefix + kEvalForced;
+  if (tokens->size() < kEvalWindows * kWindow) {
+    return fail(ErrorCode::bad_text,
+                cat("the text has ", tokens->size(), " tokens, eval needs ", kEvalWindows * kWindow,
+                    ": name a longer one with --text"),
+                cat(tokens->size()), cat(kEvalWindows * kWindow));
+  }
+  for (uint32_t window = 0; window < kEvalWindows; ++window) {
+    const auto part = std::span(*tokens).subspan(window * kWindow, kWindow);
+    if (auto done = run_window(client, window, part, runs); !done) return pass(done);
+  }
+  return runs;
+}
+
+}  // namespace
+
+Status run_eval(const EvalOptions& options, int interrupt_fd) {
+  for (const std::string& codec : options.codecs) {
+    if (auto known = parse_codec(codec); !known) return pass(known);
+  }
+  auto text = read_context(options.text);
+  if (!text) return pass(text);
+  auto session = Session::start(options.supervisor, options.runtime, interrupt_fd);
+  if (!session) return pass(session);
+  auto runs = evaluate((*session)->client(), options, *text);
+  const Status stopped = (*session)->stop(runs ? Status() : Status(pass(runs)));
+  if (!stopped) return stopped;
+  std::vector<EvalRow> rows;
+  for (const CodecRun& run : *runs) {
+    const bool asked = std::ranges::count(options.codecs, run.codec) > 0;
+    if (asked) rows.push_back(row_of(run));
+  }
+  print_table(rows, std::exp(mean(runs->front().samples.nll_base)), std::cout);
+  return options.json.empty() ? Status() : write_file(options.json, json_of(rows));
+}
+
+}  // namespace polykv

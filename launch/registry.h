@@ -1,0 +1,79 @@
+// What the supervisor keeps: the model image, pools, their versions, and who holds them.
+// Pure bookkeeping over fds: no sockets, no processes. One thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ipc/manifest.h"
+#include "ipc/segment.h"
+
+namespace polykv {
+
+struct HeldImage {
+  UniqueFd fd;
+  SharedView view;  // kept mapped: shared pages stay shared, whoever else comes and goes
+  std::string name;
+  std::string fingerprint;  // hexadecimal
+  uint32_t n_positions = 0;
+};
+
+struct HeldSegment {
+  UniqueFd fd;
+  SegmentView view;
+  Fingerprint identity{};  // XXH3-128 of its header
+};
+
+// An immutable version; it lives as long as the pool shows it or a lease holds it.
+struct Version {
+  uint64_t number = 0;
+  Manifest manifest;
+  UniqueFd manifest_fd;
+  std::vector<std::shared_ptr<HeldSegment>> segments;  // in order of position
+
+  uint32_t n_tokens() const { return static_cast<uint32_t>(manifest.n_tokens()); }
+  uint64_t bytes() const;  // segments and manifest
+};
+
+struct Pool {
+  std::string name;
+  CodecSpec codec;
+  std::shared_ptr<Version> current;
+  std::vector<std::weak_ptr<Version>> earlier;
+};
+
+class Registry {
+ public:
+  // Touches every page and keeps the mapping.
+  Status set_image(UniqueFd fd, const std::string& name, const std::string& fingerprint,
+                   uint32_t n_positions);
+  const HeldImage* image() const { return image_ ? &*image_ : nullptr; }
+
+  // Verifies everything in a segment that a writer or an agent handed over. past: tokens before it.
+  Result<std::shared_ptr<HeldSegment>> admit(UniqueFd fd, uint32_t n_tokens,
+                                             const CodecSpec& codec) const;
+  // Makes the next version of a pool: its current segments and `segment`. Creates the pool if it is
+  // new.
+  Result<std::shared_ptr<Version>> publish(const std::string& pool, const CodecSpec& codec,
+                                           std::shared_ptr<HeldSegment> segment);
+
+  const Pool* find(const std::string& pool) const;
+  // version 0 = current. version_gone names what there is.
+  Result<std::shared_ptr<Version>> version(const std::string& pool, uint64_t number) const;
+  const std::map<std::string, Pool>& pools() const { return pools_; }
+
+  uint64_t held_bytes() const;  // image, segments once each, manifests
+  // "model image 80.1 MB, pool main 24.0 MB in 2 versions (held by agents a1, a2)".
+  std::string holders(const std::multimap<std::string, std::string>& agents_by_pool) const;
+
+ private:
+  std::optional<HeldImage> image_;
+  std::map<std::string, Pool> pools_;
+};
+
+std::string megabytes(uint64_t bytes);  // "24.0 MB" (10^6)
+
+}  // namespace polykv

@@ -1,0 +1,66 @@
+// The main job: one writer, N agents, Q questions over one document, one report.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/session.h"
+
+namespace polykv {
+
+// How answers are sampled; fields of "generate".
+struct AskOptions {
+  int64_t max_tokens = 48;
+  int64_t min_tokens = 0;
+  bool ignore_eos = false;
+  double temperature = 0;
+  int64_t top_k = 0;
+  double top_p = 1;
+  double min_p = 0;
+  double repetition_penalty = 1;
+  uint64_t seed = 0;
+  std::vector<std::string> stop;
+};
+Message generate_message(const std::string& pool, const std::string& prompt,
+                         const AskOptions& options);
+
+struct RunOptions {
+  SupervisorOptions supervisor;
+  std::string runtime;               // "" = private
+  std::vector<std::string> context;  // paths
+  std::string questions;             // path
+  int64_t n_agents = 15;
+  std::string codec = "k4v4";
+  AskOptions ask;
+  std::string json;  // path, "" = none
+};
+
+// What became of one question.
+struct Answer {
+  std::string question;
+  std::optional<Message> done;  // or
+  Error error;                  // with the agent's name and pid in `agent`, `pid`
+  std::string agent;
+  int64_t pid = 0;
+};
+
+struct RunResult {
+  Message pool{"pool_ready"};
+  Message status{"status"};
+  std::vector<Answer> answers;
+  double answer_seconds = 0;  // from the first request to the last answer
+  int64_t n_agents = 0;
+  std::string codec;
+  std::string weak_model_note;
+};
+
+// Context in, pool published. `reserve`: positions to leave for prompt and answer.
+Result<Message> create_pool(Client& client, const std::string& pool, const std::string& codec,
+                            const std::string& text, int64_t reserve);
+Status start_agents(Client& client, const std::string& pool, int64_t count);
+
+// agent_lost if an agent died; the report names it and the others' answers are there.
+Status run_job(const RunOptions& options, int interrupt_fd);
+
+}  // namespace polykv

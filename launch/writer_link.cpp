@@ -1,0 +1,116 @@
+// Job queue and life cycle of the writer.
+#include "launch/writer_link.h"
+
+#include <csignal>
+
+#include "ipc/log.h"
+
+namespace polykv {
+
+Status WriterLink::start() {
+  auto child = Child::start(options_.program,
+                            {"--runtime", options_.runtime, "--threads", cat(options_.n_threads)});
+  if (!child) return pass(child);
+  child_ = std::move(*child);
+  state_ = State::starting;
+  return {};
+}
+
+void WriterLink::connected(FdSocket socket, const std::string& model_path, int image_fd,
+                           const std::string& fingerprint) {
+  socket_ = std::move(socket);
+  state_ = State::packing;
+  if (image_fd < 0) {
+    Message pack("pack");
+    pack.set("path", model_path);
+    (void)socket_.send(pack.dump());  // a broken connection ends in ended()
+    return;
+  }
+  Message have("have");
+  have.set("fingerprint", fingerprint);
+  (void)socket_.send(have.dump(), {image_fd});
+  image_ready();
+}
+
+void WriterLink::submit(WriterJob job) {
+  if (state_ == State::failed) {
+    job.failed({ErrorCode::writer_lost,
+                "the writer died too often and is not started again: look at its messages above",
+                cat(failures_), cat(kRestartsMax)});
+    return;
+  }
+  jobs_.push_back(std::move(job));
+  send_next();
+}
+
+void WriterLink::image_ready() {
+  state_ = State::ready;
+  send_next();
+}
+
+void WriterLink::send_next() {
+  if (state_ != State::ready || jobs_.empty()) return;
+  WriterJob& job = jobs_.front();
+  current_ = next_job_++;
+  job.request.set_id("job", current_);
+  std::vector<int> fds;
+  for (const UniqueFd& fd : job.fds) fds.push_back(fd.get());
+  state_ = State::busy;
+  (void)socket_.send(job.request.dump(), fds);  // a broken connection ends in ended()
+}
+
+std::optional<Message> WriterLink::received(Message message, std::vector<UniqueFd>& fds) {
+  const bool belongs = state_ == State::busy && message.has("job") && message.id("job") == current_;
+  if (!belongs) return message;
+  if (message.type() == "error") {
+    fail_current(error_of(message));
+    return std::nullopt;
+  }
+  if (!jobs_.front().answer(message, std::move(fds))) return std::nullopt;
+  jobs_.pop_front();
+  failures_ = 0;
+  state_ = State::ready;
+  send_next();
+  return std::nullopt;
+}
+
+void WriterLink::fail_current(const Error& error) {
+  WriterJob job = std::move(jobs_.front());
+  jobs_.pop_front();
+  if (state_ == State::busy) state_ = State::ready;
+  job.failed(error);
+  send_next();
+}
+
+std::string WriterLink::ended() {
+  const bool was_busy = state_ == State::busy;
+  child_.signal(SIGKILL);  // a connection that ended before its process: fence it first
+  const auto exit = child_.wait(2000);
+  std::string story =
+      cat("the writer (pid ", child_.pid(), ") ended: ", exit ? describe(*exit) : "no exit state");
+  socket_ = FdSocket();
+  state_ = State::down;
+  if (was_busy)
+    fail_current({ErrorCode::writer_lost, story + "; its job is lost, ask again", {}, {}});
+  ++failures_;
+  ++restarts_;
+  if (failures_ > kRestartsMax || !start()) {
+    state_ = State::failed;
+    while (!jobs_.empty()) fail_current({ErrorCode::writer_lost, story, {}, {}});
+    return story + "; it is not started again";
+  }
+  return cat(story, "; a new one was started (pid ", child_.pid(), ")");
+}
+
+const char* WriterLink::state_name() const {
+  constexpr const char* kNames[] = {"down", "starting", "packing", "ready", "busy", "failed"};
+  return kNames[static_cast<int>(state_)];
+}
+
+void WriterLink::terminate() {
+  state_ = State::failed;
+  if (child_.pid() > 0) child_.signal(SIGTERM);
+  (void)child_.wait(2000);
+}
+
+}  // namespace polykv

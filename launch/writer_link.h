@@ -1,0 +1,73 @@
+// The writer as the supervisor sees it: one child, one connection, one job at a time.
+// A writer that dies costs the job at hand; the next one is given the image back and no prefill is
+// redone.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <string>
+
+#include "ipc/fd_socket.h"
+#include "ipc/message.h"
+#include "ipc/process.h"
+
+namespace polykv {
+
+struct WriterJob {
+  Message request{"tokenize"};
+  std::vector<UniqueFd> fds;                                          // sent along
+  std::function<bool(const Message&, std::vector<UniqueFd>)> answer;  // true: the job is done
+  std::function<void(const Error&)> failed;
+};
+
+class WriterLink {
+ public:
+  enum class State { down, starting, packing, ready, busy, failed };
+
+  struct Options {
+    std::string program;  // absolute path of polykv-writer
+    std::string runtime;
+    unsigned n_threads = 1;
+  };
+  explicit WriterLink(Options options) : options_(std::move(options)) {}
+
+  Status start();
+  // The writer said hello: pack a model, or take the image that is there already.
+  void connected(FdSocket socket, const std::string& model_path, int image_fd,
+                 const std::string& fingerprint);
+  void submit(WriterJob job);
+  // A packet came from the writer. Returns messages that belong to no job ("image", pack's
+  // progress, error).
+  std::optional<Message> received(Message message, std::vector<UniqueFd>& fds);
+  // The image was taken over: the next job may go.
+  void image_ready();
+  // Connection or process ended. Starts a new writer unless they keep dying. Returns what happened.
+  std::string ended();
+
+  State state() const { return state_; }
+  const char* state_name() const;
+  int fd() const { return socket_.fd(); }
+  FdSocket& socket() { return socket_; }
+  int pidfd() const { return child_.pidfd(); }
+  pid_t pid() const { return child_.pid(); }
+  int restarts() const { return restarts_; }
+  void terminate();
+
+ private:
+  static constexpr int kRestartsMax = 5;  // in a row, without a job done in between
+  void send_next();
+  void fail_current(const Error& error);
+
+  Options options_;
+  State state_ = State::down;
+  Child child_;
+  FdSocket socket_;
+  std::deque<WriterJob> jobs_;  // front: the job at hand if busy
+  uint64_t next_job_ = 1;
+  uint64_t current_ = 0;
+  int restarts_ = 0;
+  int failures_ = 0;
+};
+
+}  // namespace polykv

@@ -1,0 +1,30 @@
+// One prefill job: new tokens after a (possibly empty) list of encoded segments, into one new
+// segment per codec.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ipc/segment.h"
+#include "model/image.h"
+
+namespace polykv {
+
+struct SegmentJob {
+  std::vector<uint32_t> tokens;  // [n_tokens] new tokens
+  std::vector<SegmentView>
+      past;  // segments before them, in order; prefill attends to what they encode
+  std::vector<CodecSpec> codecs;
+  MemoryRoom room;
+  std::string holders;  // who holds the memory now, for the refusal's sentence
+  unsigned n_threads = 1;
+  std::function<void(uint32_t done, uint32_t all)> progress;  // layers
+};
+
+// Reserves all segments before it computes anything, so that a refusal costs no prefill.
+// Returns sealed segments in the order of `codecs`.
+Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const SegmentJob& job);
+
+}  // namespace polykv

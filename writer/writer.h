@@ -1,0 +1,51 @@
+// Start here for writer/: text -> tokens -> prefill -> encoded, sealed segments -> supervisor.
+//
+//   supervisor ── text, tokens, past segments (fds) ──► Writer ── image, tokens, segments (fds) ──►
+//   supervisor
+//
+// The writer keeps nothing that matters: the supervisor holds every fd, so a writer that dies loses
+// only the job at hand, and a new one is given the image and the segments back. One thread, one job
+// at a time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ipc/fd_socket.h"
+#include "ipc/message.h"
+#include "model/image.h"
+#include "model/tokenizer.h"
+
+namespace polykv {
+
+struct WriterOptions {
+  unsigned n_threads = 2;
+  // Last step on a sealed segment before it is handed over; empty = none. Tests damage segments
+  // with it.
+  std::function<Result<UniqueFd>(UniqueFd)> finish;
+};
+
+class Writer {
+ public:
+  Writer(FdSocket supervisor, WriterOptions options);
+  ~Writer();
+
+  // Serves jobs until the supervisor closes the connection (ok) or the connection breaks (its
+  // error).
+  Status serve();
+
+ private:
+  struct Model;  // the mapped image, its tokenizer and chat format
+  Status handle(Packet packet);
+  Status pack(const Message& request);
+  Status adopt(UniqueFd image);
+  Status tokenize(const Message& request, std::vector<UniqueFd> fds);
+  Status prefill_segments(const Message& request, std::vector<UniqueFd> fds);
+
+  FdSocket supervisor_;
+  WriterOptions options_;
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace polykv
