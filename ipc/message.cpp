@@ -27,9 +27,9 @@ std::string quote(const json& value) {
   return value.is_structured() ? std::string(value.type_name()) : clip(print(value));
 }
 
-std::unexpected<Error> bad(const std::string& sentence, const std::string& value = {},
-                           const std::string& limit = {}) {
-  return fail(ErrorCode::bad_message, sentence, value, limit);
+template <class... Values>
+std::unexpected<Error> bad(const std::string& sentence, const Values&... value_and_limit) {
+  return fail(ErrorCode::bad_message, sentence, value_and_limit...);
 }
 
 std::unexpected<Error> wrong(const std::string& where, const json& value,
@@ -38,8 +38,7 @@ std::unexpected<Error> wrong(const std::string& where, const json& value,
              wanted);
 }
 
-// Builds the tree, and stops at the first excess: nlohmann's own parser limits neither depth nor
-// keys.
+// Builds the tree, and stops at the first excess: nlohmann's own parser has no limits.
 class TreeBuilder final : public nlohmann::json_sax<json> {
  public:
   json root;
@@ -82,10 +81,7 @@ class TreeBuilder final : public nlohmann::json_sax<json> {
     return &open_.back()->get_ref<json::array_t&>().emplace_back(std::move(item));
   }
 
-  bool put(json&& item) {
-    place(std::move(item));
-    return true;
-  }
+  bool put(json&& item) { return place(std::move(item)) != nullptr; }
 
   bool open(json&& item) {
     if (open_.size() == kMessageDepthMax) {
@@ -139,7 +135,6 @@ bool text_in(const json& value, int64_t low, int64_t high) {
 }
 
 Status check_text(const json& value, const Field& field, const std::string& where) {
-  const std::string bytes = cat("a string of ", field.low, "..", field.high, " bytes");
   if (field.kind == FieldKind::choice) {
     if (value.is_string() && in_words(value.get_ref<const std::string&>(), field.words)) return {};
     return wrong(where, value, cat("one of ", field.words));
@@ -149,7 +144,9 @@ Status check_text(const json& value, const Field& field, const std::string& wher
     if (value.is_string() && parse_id(value.get_ref<const std::string&>(), number)) return {};
     return wrong(where, value, "a 64-bit number as a decimal string");
   }
-  if (!text_in(value, field.low, field.high)) return wrong(where, value, bytes);
+  if (!text_in(value, field.low, field.high)) {
+    return wrong(where, value, cat("a string of ", field.low, "..", field.high, " bytes"));
+  }
   if (field.kind != FieldKind::path) return {};
   const std::string& text = value.get_ref<const std::string&>();
   if (text.front() == '/' && text.find('\0') == std::string::npos) return {};
@@ -372,7 +369,7 @@ std::vector<int64_t> Message::integers(std::string_view field) const {
 
 uint64_t Message::id(std::string_view field) const {
   uint64_t value = 0;
-  if (has(field)) check(parse_id(text(field), value), "id() is asked of an id field");
+  check(!has(field) || parse_id(text(field), value), "id() is asked of an id field");
   return value;
 }
 
@@ -388,8 +385,7 @@ std::vector<Message> Message::objects(std::string_view field) const {
 }
 
 Message error_message(const Error& error) {
-  // Half a field's limit: invalid bytes grow to three when they are replaced.
-  constexpr size_t kSentence = 2500;
+  constexpr size_t kSentence = 2500;  // replaced invalid bytes grow to three: still within 8192
   Message message("error");
   message.set("code", error_name(error.code)).set("message", clip(error.message, kSentence));
   message.set("value", clip(error.value, kSentence)).set("limit", clip(error.limit, kSentence));
@@ -397,10 +393,8 @@ Message error_message(const Error& error) {
 }
 
 Error error_of(const Message& message) {
-  return Error{.code = error_from_name(message.text("code")),
-               .message = message.text("message"),
-               .value = message.text("value"),
-               .limit = message.text("limit")};
+  return {error_from_name(message.text("code")), message.text("message"), message.text("value"),
+          message.text("limit")};
 }
 
 }  // namespace polykv

@@ -64,7 +64,7 @@ Message snapshot() {
   Message message("snapshot");
   message.set_id("seq", 9).set("pid", 7).set("writer_pid", 8).set("writer_state", "ready");
   message.set("writer_restarts", 0).set("held_bytes", 1).set("model", "m").set("fingerprint", "");
-  message.set("image_bytes", 2).set("fallbacks", std::vector<std::string>());
+  message.set("image_bytes", 2).set("positions", 8192).set("fallbacks", std::vector<std::string>());
   message.set("pools", std::vector<Message>{pool, pool});
   message.set("agents", std::vector<Message>());
   return message;

@@ -32,7 +32,8 @@ std::string kind_of(const Field& field) {
       if (field.high == kCountMax) return "count";
       return field.high == INT32_MAX ? "pid" : "integer " + range;
     case FieldKind::number:
-      return field.high == kCountMax ? "number" : "number " + range;
+      if (field.high != kCountMax) return "number " + range;
+      return field.low == 0 ? "number" : "signed number";
     case FieldKind::flag:
       return "flag";
     case FieldKind::id:
@@ -41,6 +42,8 @@ std::string kind_of(const Field& field) {
       return list + "text " + range;
     case FieldKind::integers:
       return list + "integer " + range;
+    case FieldKind::object:
+      return cat("`", field.words, "`");
     case FieldKind::objects:
       return cat(list, "`", field.words, "`");
   }
@@ -100,7 +103,7 @@ TEST(MessageTable, names_are_unique_and_nested_schemas_exist) {
     for (const Field& field : schema.fields) {
       EXPECT_TRUE(fields.insert(field.name).second) << schema.name << "." << field.name;
       EXPECT_LE(field.low, field.high) << schema.name << "." << field.name;
-      if (field.kind != FieldKind::objects) continue;
+      if (field.kind != FieldKind::objects && field.kind != FieldKind::object) continue;
       const MessageSchema* nested = find_schema(field.words);
       ASSERT_NE(nested, nullptr) << field.words;
       EXPECT_TRUE(nested->way.empty()) << field.words;
