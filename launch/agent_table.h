@@ -34,6 +34,7 @@ struct AgentRecord {
   std::string kernel;
   uint64_t tokens = 0;  // generated so far
   int restarts = 0;
+  bool stopping = false;  // told to stop: its end is no fault
   std::string last_error;
   std::optional<Generation> running;
 

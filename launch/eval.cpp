@@ -175,13 +175,13 @@ Result<std::vector<CodecRun>> evaluate(Client& client, const EvalOptions& option
   auto tokens = tokenise(client, text);
   if (!tokens) return pass(tokens);
   constexpr size_t kWindow = kEvalPrefix + kEvalForced;
-  if (tokens->size() < kEvalWindows * kWindow) {
+  if (tokens->size() < options.n_windows * kWindow) {
     return fail(ErrorCode::bad_text,
-                cat("the text has ", tokens->size(), " tokens, eval needs ", kEvalWindows * kWindow,
-                    ": name a longer one with --text"),
-                cat(tokens->size()), cat(kEvalWindows * kWindow));
+                cat("the text has ", tokens->size(), " tokens, eval needs ",
+                    options.n_windows * kWindow, ": name a longer one with --text"),
+                cat(tokens->size()), cat(options.n_windows * kWindow));
   }
-  for (uint32_t window = 0; window < kEvalWindows; ++window) {
+  for (uint32_t window = 0; window < options.n_windows; ++window) {
     const auto part = std::span(*tokens).subspan(window * kWindow, kWindow);
     if (auto done = run_window(client, window, part, runs); !done) return pass(done);
   }

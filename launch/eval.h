@@ -16,14 +16,14 @@ namespace polykv {
 
 inline constexpr uint32_t kEvalPrefix = 2048;
 inline constexpr uint32_t kEvalForced = 512;
-inline constexpr uint32_t kEvalWindows = 2;
 
 struct EvalOptions {
   SupervisorOptions supervisor;
   std::string runtime;  // "" = private
   std::vector<std::string> text;
   std::vector<std::string> codecs;
-  std::string json;  // path, "" = none
+  uint32_t n_windows = 2;  // eval v1 has two
+  std::string json;        // path, "" = none
 };
 
 // One codec over all windows.

@@ -121,6 +121,9 @@ void add_eval(CLI::App& app, Arguments& a) {
   eval->add_option("--codecs", a.eval.codecs, "Codecs, separated by commas")
       ->delimiter(',')
       ->required();
+  eval->add_option("--windows", a.eval.n_windows, "Windows of 2,560 tokens; the protocol has 2")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
   eval->add_option("--json", a.eval.json, "Write the rows to this file, too");
 }
 

@@ -222,7 +222,7 @@ void Supervisor::agent_ended(AgentRecord& agent, const std::string& story) {
                     cat("agent ", agent.name, " (pid ", agent.pid, ") ended: ", story),
                     story,
                     {}};
-  log_line(LogLevel::warning, error.message);
+  log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message);
   const auto fail_generation = [&](const Generation& generation) {
     Message message = error_message(error);
     message.set("agent", agent.name).set("pid", agent.pid);
@@ -231,7 +231,7 @@ void Supervisor::agent_ended(AgentRecord& agent, const std::string& story) {
   if (agent.running) fail_generation(*agent.running);
   agent.running.reset();
   if (was_starting) settle_start(agent.name, &error);
-  const bool again = options_.restart_agents && !was_starting &&
+  const bool again = options_.restart_agents && !was_starting && !agent.stopping &&
                      agent.restarts < kAgentRestartsMax && agent.child.pid() > 0;
   if (again) {
     ++agent.restarts;
@@ -251,7 +251,7 @@ void Supervisor::stop_agents(const std::string& client, const Message& message) 
   }
   for (auto& [known, agent] : agents_.all()) {
     if (!name.empty() && known != name) continue;
-    agent.restarts = kAgentRestartsMax;  // stopped on purpose
+    agent.stopping = true;
     if (!agent.routing.empty()) (void)control_->send(agent.routing, Message("stop"));
     if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
   }

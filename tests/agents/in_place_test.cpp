@@ -1,0 +1,189 @@
+// Agents attend on the encoded bytes themselves, and take nothing on trust.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "agents/generate.h"
+#include "model/prefill.h"
+#include "tests/agents/tamper.h"
+#include "tests/model/real_model.h"
+
+namespace polykv {
+namespace {
+
+// Model, one small document, and its segments: made once for all tests of this file.
+class InPlace : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto fd = pack_image(test::model_path(), memory_room());
+    if (!fd) return;
+    auto model = load_agent_model(std::move(*fd), 2, "");
+    ASSERT_TRUE(model) << model.error().message;
+    model_ = std::move(*model);
+    std::ifstream file("/usr/share/common-licenses/GPL-2");
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    auto tokens = model_->tokenizer.encode(model_->chat.document(text.substr(0, 1500), true));
+    ASSERT_TRUE(tokens);
+    tokens_ = std::move(*tokens);
+  }
+  static void TearDownTestSuite() { model_.reset(); }
+  void SetUp() override {
+    if (!model_) GTEST_SKIP() << "the test model is not there: " << test::model_path();
+  }
+
+  static KvShape shape() {
+    const ModelConfig& config = model_->image.config();
+    return {config.n_layers, config.n_kv_heads, config.head_dim};
+  }
+
+  static UniqueFd segment(const char* codec) {
+    SegmentSpec spec;
+    spec.shape = shape();
+    spec.codec = *parse_codec(codec);
+    spec.model = model_->image.fingerprint();
+    spec.tokens = tokens_;
+    auto builder = SegmentBuilder::create(spec, memory_room());
+    PrefillJob job;
+    job.tokens = tokens_;
+    job.layer_done = [&](const LayerKv& kv) -> Status {
+      builder->put_layer(kv.layer, kv.k, kv.v);
+      return {};
+    };
+    EXPECT_TRUE(prefill(model_->image, job, 2));
+    return std::move(*std::move(*builder).seal());
+  }
+
+  static UniqueFd manifest_of(const UniqueFd& segment) {
+    const SegmentView view = *SegmentView::open(*segment.duplicate(), Verify::everything);
+    Manifest manifest;
+    manifest.version = 1;
+    manifest.model = model_->image.fingerprint();
+    ManifestSpan span{};
+    const Fingerprint identity = fingerprint128(std::as_bytes(std::span(&view.header(), 1)));
+    std::copy(identity.begin(), identity.end(), span.segment);
+    span.token_end = view.n_tokens();
+    span.segment_bytes = view.bytes();
+    manifest.spans = {span};
+    return std::move(*seal_manifest(manifest, memory_room()));
+  }
+
+  static Result<Layout> open(const UniqueFd& manifest, const UniqueFd& segment,
+                             const Fingerprint& model) {
+    std::vector<UniqueFd> segments;
+    segments.push_back(*segment.duplicate());
+    return open_layout(*manifest.duplicate(), std::move(segments), model, shape(),
+                       Verify::everything);
+  }
+
+  static Layout layout_of(const UniqueFd& segment) {
+    return std::move(*open(manifest_of(segment), segment, model_->image.fingerprint()));
+  }
+
+  static std::vector<uint32_t> answer(const Layout& layout) {
+    GenerateOptions options;
+    options.prompt = "What is this about?";
+    options.max_tokens = options.min_tokens = 24;
+    return generate(*model_, layout, options, [](const std::string&) { return true; })->tokens;
+  }
+
+  static std::vector<float> logits(const Layout& layout) {
+    const std::vector<uint32_t> forced(tokens_.begin(), tokens_.begin() + 8);
+    auto memory = SharedView::map(*score(*model_, layout, forced, [](uint32_t) {}));
+    const auto* values = reinterpret_cast<const float*>(memory->data().data());
+    return {values, values + memory->data().size() / sizeof(float)};
+  }
+
+  // Flips all bits of one byte of V codes of one plane: a byte that belongs to its last token.
+  static UniqueFd change_one_byte(const UniqueFd& segment, uint16_t layer, uint16_t head) {
+    return *tamper(segment, [&](const PlaneEntry& entry, std::span<std::byte> plane) {
+      const bool v = entry.kind == static_cast<uint16_t>(PlaneKind::v);
+      if (!v || entry.layer != layer || entry.head != head) return;
+      const auto codes = codes_of(entry, shape().head_dim, plane);
+      // V groups four tokens: the last four bytes are theirs, in the last dimensions.
+      codes[codes.size() - 4 + (entry.n_rows - entry.n_sinks - 1) % 4] ^= std::byte{0xff};
+    });
+  }
+
+  static std::unique_ptr<AgentModel> model_;
+  static std::vector<uint32_t> tokens_;
+};
+std::unique_ptr<AgentModel> InPlace::model_;
+std::vector<uint32_t> InPlace::tokens_;
+
+TEST_F(InPlace, one_byte_of_codes_changed_changes_the_logits_and_an_answer) {
+  const UniqueFd whole = segment("k4v4");
+  const std::vector<float> sound = logits(layout_of(whole));
+  const std::vector<uint32_t> reference = answer(layout_of(whole));
+  bool answer_changed = false;
+  for (uint16_t layer = 0; layer < shape().n_layers && !answer_changed; ++layer) {
+    for (uint16_t head = 0; head < shape().n_kv_heads && !answer_changed; ++head) {
+      const Layout damaged = layout_of(change_one_byte(whole, layer, head));
+      EXPECT_NE(logits(damaged), sound) << "layer " << layer << ", head " << head;
+      answer_changed = answer(damaged) != reference;
+    }
+  }
+  EXPECT_TRUE(answer_changed);
+}
+
+TEST_F(InPlace, an_answer_over_the_same_bytes_is_the_same) {
+  const UniqueFd whole = segment("k4v4");
+  const Layout copy = layout_of(*tamper(whole, [](const PlaneEntry&, std::span<std::byte>) {}));
+  EXPECT_EQ(answer(layout_of(whole)), answer(copy));
+}
+
+TEST_F(InPlace, the_suffix_continues_an_f32_pool_as_one_context) {
+  // The document's first half in the pool and its second half as private tokens, against all in
+  // one.
+  const std::vector<uint32_t> all = tokens_;
+  const size_t half = all.size() / 2;
+  const std::vector<uint32_t> rest(all.begin() + half, all.begin() + half + 32);
+  tokens_.resize(half);
+  const Layout layout = layout_of(segment("f32"));
+  auto memory = SharedView::map(*score(*model_, layout, rest, [](uint32_t) {}));
+  tokens_ = all;
+  std::vector<float> expected;
+  PrefillJob job;
+  job.tokens = std::span(all).first(half + rest.size());
+  job.layer_done = [](const LayerKv&) -> Status { return {}; };
+  job.logits = &expected;
+  ASSERT_TRUE(prefill(model_->image, job, 2));
+  const uint32_t n_vocab = model_->image.config().n_vocab;
+  const auto* ours = reinterpret_cast<const float*>(memory->data().data());
+  for (size_t i = 0; i < rest.size() * n_vocab; ++i) {
+    ASSERT_NEAR(ours[i], expected[half * n_vocab + i], 2e-3) << "value " << i;
+  }
+}
+
+TEST_F(InPlace, a_pool_of_another_model_is_refused_by_fingerprint) {
+  const UniqueFd whole = segment("k4v4");
+  Fingerprint other = model_->image.fingerprint();
+  other[0] ^= 1;
+  const auto layout = open(manifest_of(whole), whole, other);
+  ASSERT_FALSE(layout);
+  EXPECT_EQ(layout.error().code, ErrorCode::fingerprint_mismatch);
+  EXPECT_NE(layout.error().message.find(to_hex(other)), std::string::npos);
+}
+
+TEST_F(InPlace, a_segment_that_the_manifest_does_not_list_is_refused) {
+  const UniqueFd whole = segment("k4v4");
+  const UniqueFd other = segment("k5v4");
+  const auto layout = open(manifest_of(whole), other, model_->image.fingerprint());
+  ASSERT_FALSE(layout);
+  EXPECT_EQ(layout.error().code, ErrorCode::bad_segment);
+}
+
+TEST_F(InPlace, more_tokens_than_positions_are_refused_with_the_three_numbers) {
+  GenerateOptions options;
+  options.prompt = "Why?";
+  options.max_tokens = 8192;
+  const auto refused = generate(*model_, layout_of(segment("k4v4")), options,
+                                [](const std::string&) { return true; });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::context_too_long);
+  EXPECT_NE(refused.error().message.find(cat("context (", tokens_.size())), std::string::npos);
+  EXPECT_NE(refused.error().message.find("max tokens (8192)"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace polykv

@@ -1,0 +1,48 @@
+"""What codecs cost, measured by the program over its real path."""
+
+import json
+import os
+import unittest
+
+import harness
+
+# Upper bounds of the KLD median on GPL-3 (docs/format.md, "Quality"); `paper` has a lower one, too.
+KLD_MEDIAN = {"f16": (0, 1e-5), "k8v3": (0, 1.6e-3), "k5v4": (0, 6e-4), "k4v4": (0, 1.4e-3),
+              "k4v3": (0, 2.7e-3), "paper": (2.6e-3, 4e-3)}
+BITS = {"f16": 16.1, "k8v3": 5.7, "k5v4": 4.7, "k4v4": 4.2, "k4v3": 3.7, "paper": 8.4}
+FIELDS = ("codec", "bits_per_element", "delta_ppl_percent", "delta_ppl_se", "kld_median",
+          "kld_mean", "kld_p99", "top1_percent")
+
+
+class Eval(harness.Case):
+
+    def evaluate(self, codecs, *arguments):
+        rows = self.dir / "rows.json"
+        out, _ = self.polykv("eval", "--model", harness.MODEL, "--text",
+                             harness.LICENSES / "GPL-3", "--codecs", codecs, "--json", rows,
+                             "--runtime", self.runtime, *arguments)
+        return out, {row["codec"]: row for row in json.loads(rows.read_text())}
+
+    def test_the_table_of_gpl_3(self):
+        out, rows = self.evaluate(",".join(KLD_MEDIAN))
+        print(out)
+        perplexity = float(out.split()[2])
+        self.assertAlmostEqual(perplexity, 15.21, delta=0.1)
+        for codec, (low, high) in KLD_MEDIAN.items():
+            row = rows[codec]
+            self.assertTrue(all(field in row for field in FIELDS), row)
+            self.assertLessEqual(row["kld_median"], high, codec)
+            self.assertGreaterEqual(row["kld_median"], low, codec)
+            self.assertLessEqual(row["bits_per_element"], BITS[codec], codec)
+
+    def test_zeroed_v_codes_raise_the_divergence_tenfold(self):
+        _, sound = self.evaluate("k4v4", "--windows", "1")
+        os.environ["POLYKV_TAMPER"] = "k4v4"
+        self.addCleanup(os.environ.pop, "POLYKV_TAMPER")
+        _, damaged = self.evaluate("k4v4", "--windows", "1", "--writer",
+                                   harness.PROGRAMS / "tamper-writer")
+        self.assertGreaterEqual(damaged["k4v4"]["kld_median"], 10 * sound["k4v4"]["kld_median"])
+
+
+if __name__ == "__main__":
+    unittest.main()
