@@ -33,9 +33,9 @@ void SegmentBuilder::put_layer(uint32_t layer, const float* k, const float* v) {
 void SegmentBuilder::put_planes(uint32_t layer, PlaneKind kind, const float* rows) {
   const uint32_t n_heads = header_.n_kv_heads;
   const uint32_t first = 1 + 2 * layer * n_heads + (kind == PlaneKind::v ? 1 : 0);
-  std::vector<std::byte*> planes;
+  std::vector<std::byte*> planes(n_heads);
   for (uint32_t head = 0; head < n_heads; ++head) {
-    planes.push_back(memory_->data().data() + table_[first + 2 * head].offset);
+    planes[head] = memory_->data().data() + table_[first + 2 * head].offset;
   }
   std::vector<float> scale_max(n_heads);
   encode_layer(plane_shape(header_, table_[first]), n_heads, rows, planes, scale_max.data());
