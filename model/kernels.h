@@ -1,6 +1,7 @@
 // The operations of a decode step: one signature here, one file per implementation.
-// kernels_ref is the specification. Arithmetic contract: a row's result is bitwise independent of the
-// number of rows, threads and chunks: fixed reduction order per (row, output), for one instruction set.
+// kernels_ref is the specification. Arithmetic contract: a row's result is bitwise independent of
+// the number of rows, threads and chunks: fixed reduction order per (row, output), for one
+// instruction set.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,8 @@
 
 namespace polykv {
 
-// y[m, r] = sum_c w[r, c] * x[m, c] for r in [row_begin, row_end). Weights are dequantised to f32 (exactly),
-// products and sums are f32. x: [n, w.n_cols]; y: [n, w.n_rows]; scratch: [w.n_cols].
+// y[m, r] = sum_c w[r, c] * x[m, c] for r in [row_begin, row_end). Weights are dequantised to f32
+// (exactly), products and sums are f32. x: [n, w.n_cols]; y: [n, w.n_rows]; scratch: [w.n_cols].
 using MatmulFn = void (*)(const Weight& w, const float* x, uint32_t n, uint32_t row_begin,
                           uint32_t row_end, float* y, float* scratch);
 

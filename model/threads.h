@@ -12,8 +12,8 @@ class ThreadTeam {
   explicit ThreadTeam(unsigned n_threads);  // >= 1; the caller is one of them
   ~ThreadTeam();
   unsigned size() const;
-  // Calls work(begin, end) so that [0, n) is covered once, multiples of `grain` apart; returns when all is
-  // done. Not re-entrant.
+  // Calls work(begin, end) so that [0, n) is covered once, multiples of `grain` apart; returns when
+  // all is done. Not re-entrant.
   void run(uint32_t n, uint32_t grain, const std::function<void(uint32_t, uint32_t)>& work);
 
  private:
