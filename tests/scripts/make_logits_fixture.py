@@ -1,17 +1,17 @@
 """Makes tests/fixtures/logits.bin: what an independent implementation predicts for a real text.
 
-The reference is Hugging Face's LlamaForCausalLM in float64 on the dequantised GGUF, with RoPE angles in
-float64. Needs: pip install torch transformers tokenizers numpy gguf.
+The reference is Hugging Face's LlamaForCausalLM in float64 on the dequantised GGUF, with RoPE
+angles in float64. Needs: pip install torch transformers tokenizers numpy gguf.
 
     python make_logits_fixture.py MODEL.gguf TEXT OUTPUT
 
-Per position the file keeps the TOP likeliest tokens and the log of the mass of all others: the KLD over
-these buckets is a lower bound of the true one (merging outcomes never increases it). The script prints
-how much smaller it is for known disturbances, so that the bound is known to see small errors.
+Per position the file keeps the TOP likeliest tokens and the log of the mass of all others: the KLD
+over these buckets is a lower bound of the true one (merging outcomes never increases it). The
+script prints both for known disturbances, so that the bound is known to see small errors.
 
-Layout, little-endian: "PKLOGIT1", u32 {vocabulary, tokens, positions, top, full}, u16 token ids [tokens],
-u16 ids [positions, top], f32 log probabilities [positions, top], f32 log rest [positions],
-u32 full positions [full], f32 logits [full, vocabulary].
+Layout, little-endian: "PKLOGIT1", u32 {vocabulary, tokens, positions, top, full}, u16 token ids
+[tokens], u16 ids [positions, top], f32 log probabilities [positions, top], f32 log rest
+[positions], u32 full positions [full], f32 logits [full, vocabulary].
 """
 import sys
 
@@ -53,9 +53,9 @@ def state_dict(fields, tensors):
     heads = {"attn_q": fields["llama.attention.head_count"],
              "attn_k": fields["llama.attention.head_count_kv"]}
     names = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-             "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-             "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-             "ffn_down": "mlp.down_proj"}
+             "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+             "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
     state = {"model.embed_tokens.weight": tensors["token_embd.weight"],
              "model.norm.weight": tensors["output_norm.weight"],
              "lm_head.weight": tensors.get("output.weight", tensors["token_embd.weight"])}
@@ -162,8 +162,10 @@ def main(model_path, text_path, output):
     window = tokens[:POSITIONS]
     reference = predict(build(fields, state, torch.float64, True), window)
     write(output, tokens, reference)
-    report("float32, exact angles", reference, predict(build(fields, state, torch.float32, True), window))
-    report("float32 as shipped", reference, predict(build(fields, state, torch.float32, False), window))
+    single = build(fields, state, torch.float32, True)
+    report("float32, exact angles", reference, predict(single, window))
+    shipped = build(fields, state, torch.float32, False)
+    report("float32 as shipped", reference, predict(shipped, window))
     half = with_half_kv(build(fields, state, torch.float32, True))
     report("K (before RoPE) and V in f16", reference, predict(half, window))
     report("previous position", reference[1:], reference[:-1])
