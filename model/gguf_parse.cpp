@@ -16,28 +16,6 @@ constexpr uint64_t kNameBytesMax = 255;
 constexpr uint64_t kAlignmentMax = 1 << 20;
 constexpr int kNestingMax = 4;
 
-struct TypeInfo {
-  uint32_t id;
-  const char* name;
-  uint32_t block;  // elements per block; 0 = a known type that this build cannot run
-  uint32_t bytes;  // per block
-};
-constexpr TypeInfo kTypes[] = {
-    {0, "F32", 1, 4},      {1, "F16", 1, 2},     {2, "Q4_0", 32, 18},   {3, "Q4_1", 32, 20},
-    {8, "Q8_0", 32, 34},   {6, "Q5_0", 0, 0},    {7, "Q5_1", 0, 0},     {9, "Q8_1", 0, 0},
-    {10, "Q2_K", 0, 0},    {11, "Q3_K", 0, 0},   {12, "Q4_K", 0, 0},    {13, "Q5_K", 0, 0},
-    {14, "Q6_K", 0, 0},    {15, "Q8_K", 0, 0},   {16, "IQ2_XXS", 0, 0}, {17, "IQ2_XS", 0, 0},
-    {18, "IQ3_XXS", 0, 0}, {19, "IQ1_S", 0, 0},  {20, "IQ4_NL", 0, 0},  {21, "IQ3_S", 0, 0},
-    {22, "IQ2_S", 0, 0},   {23, "IQ4_XS", 0, 0}, {24, "I8", 0, 0},      {25, "I16", 0, 0},
-    {26, "I32", 0, 0},     {27, "I64", 0, 0},    {28, "F64", 0, 0},     {29, "IQ1_M", 0, 0},
-    {30, "BF16", 0, 0},    {34, "TQ1_0", 0, 0},  {35, "TQ2_0", 0, 0},   {39, "MXFP4", 0, 0},
-};
-
-const TypeInfo* find_type(uint32_t id) {
-  const auto* found = std::ranges::find(kTypes, id, &TypeInfo::id);
-  return found == std::end(kTypes) ? nullptr : found;
-}
-
 // Reads forward through the file; every read is checked against its end.
 class Parser {
  public:
@@ -242,7 +220,7 @@ Status Parser::tensor_shape(GgufTensor& tensor) {
 Status Parser::tensor_type(GgufTensor& tensor) {
   auto id = number<uint32_t>("a tensor's type");
   if (!id) return pass(id);
-  const TypeInfo* type = find_type(*id);
+  const GgufTypeInfo* type = gguf_type_info(*id);
   if (type == nullptr) {
     return bad(cat("tensor ", printable(tensor.name), " has the unknown type ", *id),
                std::to_string(*id));
@@ -290,7 +268,7 @@ Status Parser::alignment() {
 
 // Bytes of a tensor's data; nullopt if a dimension is 0, splits a block or the product overflows.
 std::optional<uint64_t> data_bytes(const GgufTensor& tensor) {
-  const TypeInfo& type = *find_type(static_cast<uint32_t>(tensor.type));
+  const GgufTypeInfo& type = *gguf_type_info(static_cast<uint32_t>(tensor.type));
   if (tensor.shape[0] % type.block != 0) return std::nullopt;
   uint64_t bytes = type.bytes;
   for (size_t i = 0; i < tensor.shape.size(); ++i) {
@@ -383,19 +361,6 @@ Result<GgufContents> Parser::run() {
 }
 
 }  // namespace
-
-size_t gguf_kind_bytes(GgufKind kind) {
-  constexpr uint8_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-  return kBytes[static_cast<size_t>(kind)];
-}
-
-const char* gguf_kind_name(GgufKind kind) {
-  constexpr const char* kNames[] = {"u8",   "i8",   "u16",   "i16", "u32", "i32", "f32",
-                                    "bool", "text", "array", "u64", "i64", "f64"};
-  return kNames[static_cast<size_t>(kind)];
-}
-
-const char* gguf_type_name(GgufType type) { return find_type(static_cast<uint32_t>(type))->name; }
 
 Result<GgufContents> parse_gguf(std::span<const std::byte> file, const std::string& path) {
   return Parser(file, path).run();

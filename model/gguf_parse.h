@@ -30,6 +30,14 @@ const char* gguf_kind_name(GgufKind kind);
 // Bytes of a scalar; 0 for texts and arrays.
 size_t gguf_kind_bytes(GgufKind kind);
 
+struct GgufTypeInfo {
+  uint32_t id;
+  const char* name;
+  uint32_t block;  // elements per block; 0 = a known type that this build cannot run
+  uint32_t bytes;  // per block
+};
+const GgufTypeInfo* gguf_type_info(uint32_t id);  // nullptr: no such type
+
 struct GgufValue {
   GgufKind kind = GgufKind::u8;
   GgufKind item = GgufKind::u8;      // of an array

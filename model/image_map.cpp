@@ -1,5 +1,6 @@
 // Maps a model image and checks all that later code relies on. Nothing is copied but the header and
 // a few pointers per layer: tables and weights stay in the shared pages.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -72,6 +73,16 @@ Status check_tables_sum(const ImageHeader& header, Bytes image) {
   const uint64_t sum = checksum64(tables);
   if (sum == header.tables_checksum) return {};
   return bad_value("the tables' checksum", header.tables_checksum, sum);
+}
+
+// Reserved fields may mean something one day: an image that uses them is not for this build.
+Status check_reserved(const ImageHeader& header) {
+  const auto is_zero = [](const uint8_t byte) { return byte == 0; };
+  if (std::ranges::all_of(header.reserved0, is_zero) &&
+      std::ranges::all_of(header.reserved1, is_zero)) {
+    return {};
+  }
+  return bad("a reserved field of the header is not 0");
 }
 
 // True if the range lies within [begin, end), aligned.
@@ -190,6 +201,7 @@ Result<Weight> read_weight(const TensorEntry& entry, const PlannedTensor& planne
   if (entry.n_rows != planned.n_rows || entry.n_cols != planned.n_cols) {
     return wrong("its shape is not the configuration's");
   }
+  if (entry.reserved != 0) return wrong("its reserved field is not 0");
   Weight w{static_cast<WeightType>(entry.type),
            entry.n_rows,
            entry.n_cols,
@@ -304,6 +316,7 @@ Result<ModelImage> ModelImage::map(UniqueFd fd, bool verify_weights) {
   std::memcpy(state->fingerprint.data(), state->header.fingerprint, state->fingerprint.size());
   const Tables tables(state->header, image);
   auto checked = check_header(state->header, image);
+  if (checked) checked = check_reserved(state->header);
   if (checked) checked = check_tables_sum(state->header, image);
   if (checked) checked = tables.check();
   if (checked) checked = read_texts(*state, tables);

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/model/gguf_writer.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {

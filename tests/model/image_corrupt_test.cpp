@@ -6,8 +6,8 @@
 #include "model/image.h"
 #include "model/image_format.h"
 #include "model/tokenizer.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {
@@ -173,6 +173,11 @@ const Spoil kSpoils[] = {
      "no empty slot"},
     {"MergePastTheVocabulary",
      [](RawImage& r) { put_in(r, ImageSection::merges, 8, uint32_t{16}); }, "token 16 of 16"},
+    {"HeaderReservedFirst",
+     [](RawImage& r) { r.put(offsetof(ImageHeader, reserved0), uint8_t{1}); }, "reserved"},
+    {"HeaderReservedLast", [](RawImage& r) { r.put(sizeof(ImageHeader) - 1, uint8_t{1}); },
+     "reserved"},
+    {"TensorReserved", [](RawImage& r) { r.put(tensor_field(r, 0, 56), uint64_t{1}); }, "reserved"},
     {"TensorRole", [](RawImage& r) { r.put(tensor_field(r, 0, 0), uint16_t{2}); },
      "another tensor"},
     {"TensorRows", [](RawImage& r) { r.put(tensor_field(r, 2, 8), uint32_t{128}); }, "shape"},

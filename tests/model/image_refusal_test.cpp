@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "model/image.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {

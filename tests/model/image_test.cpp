@@ -5,8 +5,8 @@
 
 #include "model/image_format.h"
 #include "model/token_tables.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {

@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "model/chat.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/real_model.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {
