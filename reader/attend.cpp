@@ -104,10 +104,11 @@ void finish(const SpanCall& call, const Work& work) {
 
 }  // namespace
 
-// Scores with room on both sides, a tile of floats, and its codes as bytes with room behind.
+// Scores with room on both sides, a tile of floats, its codes as bytes with room behind, and
+// alignment.
 size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim) {
   return size_t{n_queries} * (kSplitTokens + 2 * kTileRows) + size_t{kTileRows} * head_dim +
-         size_t{kTileRows} * head_dim / 4 + 16;
+         size_t{kTileRows} * head_dim / 4 + 32;
 }
 
 size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {

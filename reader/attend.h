@@ -45,9 +45,10 @@ size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim);
 // attend_ref is the specification; the others reproduce it within float rounding.
 void attend_split_ref(const SplitCall& call);
 void attend_split_avx2(const SplitCall& call);
+void attend_split_avx512(const SplitCall& call);
 
 struct AttendKernel {
-  std::string_view name;  // "ref", "avx2"
+  std::string_view name;  // "ref", "avx2", "avx512"
   SplitFn split;
 };
 // The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names

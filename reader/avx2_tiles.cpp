@@ -46,7 +46,7 @@ void unpack_field(const uint8_t* field, uint32_t n_codes, int width, int left, u
 
 // All codes of a tile, one a byte; 8-bit codes are read where they are, if they need no room
 // behind.
-const uint8_t* unpack(const uint8_t* tile, int bits, uint32_t n_codes, uint8_t* codes) {
+void unpack(const uint8_t* tile, int bits, uint32_t n_codes, uint8_t* codes) {
   const int low = low_width(bits);
   unpack_field<false>(tile, n_codes, low, 0, codes);
   if (low < bits) {
@@ -54,7 +54,6 @@ const uint8_t* unpack(const uint8_t* tile, int bits, uint32_t n_codes, uint8_t* 
     unpack_field<true>(high, n_codes, bits - low, low, codes);
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + n_codes), _mm256_setzero_si256());
-  return codes;
 }
 
 // Eight code points by the byte at bit 8 * J of each 32-bit lane.
@@ -77,6 +76,61 @@ __m256 look_up(__m256i codes, const float* book) {
   }
 }
 
+// A full tile as it is packed: two fields, the second empty for codes of 2, 4 and 8 bits. A group
+// of four (below) lies within one run of each, so that its codes are consecutive bytes and one
+// shift.
+template <int Bits>
+struct PackedTile {
+  static constexpr int kLow = low_width(Bits);
+  static constexpr int kHigh = Bits - kLow;
+  const uint8_t* tile;
+  uint32_t n_codes;
+
+  struct Run {
+    const uint8_t* low;
+    const uint8_t* high;
+    __m128i by_low, by_high;
+
+    __m256i at(uint32_t i) const {
+      __m256i codes = shifted(low + i, by_low, kLow);
+      if constexpr (kHigh > 0) {
+        const __m256i upper = shifted(high + i, by_high, kHigh);
+        codes = _mm256_or_si256(codes, _mm256_slli_epi16(upper, kLow));
+      }
+      return codes;
+    }
+    static __m256i shifted(const uint8_t* from, __m128i by, int width) {
+      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+      const auto mask = static_cast<char>((1 << width) - 1);
+      return _mm256_and_si256(_mm256_srl_epi16(bytes, by), _mm256_set1_epi8(mask));
+    }
+  };
+  Run run(uint32_t first) const {
+    const uint32_t low = n_codes * kLow / 8;
+    const uint32_t high = n_codes * kHigh / 8;
+    Run run{tile + first % low, nullptr, shift(first / low * kLow), __m128i{}};
+    if constexpr (kHigh > 0) {
+      run.high = tile + low + first % high;
+      run.by_high = shift(first / high * kHigh);
+    }
+    return run;
+  }
+  static __m128i shift(uint32_t bits) { return _mm_cvtsi32_si128(static_cast<int>(bits)); }
+};
+
+// Codes that were unpacked before, one a byte.
+struct UnpackedTile {
+  const uint8_t* codes;
+
+  struct Run {
+    const uint8_t* codes;
+    __m256i at(uint32_t i) const {
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
+    }
+  };
+  Run run(uint32_t first) const { return {codes + first}; }
+};
+
 // Part of a tile of codes: groups of 4, each over `lanes` lanes (K: dimensions x tokens; V: tokens
 // x dimensions). Codes of group g, lane i, member j lie at (g * lanes + i) * 4 + j.
 struct Groups {
@@ -86,14 +140,13 @@ struct Groups {
 };
 
 // out[(4 * g + j) * ld + i] = book[code of (g, i, j)]; whole vectors of 8 lanes are written.
-template <int Bits>
-void expand(const uint8_t* codes, const float* book, const Groups& groups, float* out,
-            uint32_t ld) {
+template <int Bits, class Tile>
+void expand(const Tile& tile, const float* book, const Groups& groups, float* out, uint32_t ld) {
   for (uint32_t g = groups.begin; g < groups.end; ++g) {
+    const auto run = tile.run(g * groups.lanes * 4);
     float* row = out + 4 * g * ld;
     for (uint32_t i = groups.lane_begin; i < groups.lane_end; i += 8) {
-      const auto* from = reinterpret_cast<const __m256i*>(codes + (g * groups.lanes + i) * 4);
-      const __m256i eight = _mm256_loadu_si256(from);
+      const __m256i eight = run.at(4 * i);
       _mm256_storeu_ps(row + i, look_up<Bits, 0>(eight, book));
       _mm256_storeu_ps(row + ld + i, look_up<Bits, 1>(eight, book));
       _mm256_storeu_ps(row + 2 * ld + i, look_up<Bits, 2>(eight, book));
@@ -102,26 +155,45 @@ void expand(const uint8_t* codes, const float* book, const Groups& groups, float
   }
 }
 
-void expand_bits(int bits, const uint8_t* codes, const Groups& groups, float* out, uint32_t ld) {
-  const float* book = book_of(bits);
+// A tile where it lies, and room to unpack it if it is short.
+struct CodedTile {
+  const uint8_t* tile;
+  uint32_t n_codes;
+  bool full;
+  uint8_t* room;  // [n_codes + 32]
+};
+
+template <int Bits>
+void expand_tile(const CodedTile& coded, const Groups& groups, float* out, uint32_t ld) {
+  const float* book = book_of(Bits);
+  float twice[8];
+  for (int i = 0; Bits == 2 && i < 8; ++i) twice[i] = book[i % 4];
+  if (Bits == 2) book = twice;
+  if (coded.full) {
+    return expand<Bits>(PackedTile<Bits>{coded.tile, coded.n_codes}, book, groups, out, ld);
+  }
+  unpack(coded.tile, Bits, coded.n_codes, coded.room);
+  expand<Bits>(UnpackedTile{coded.room}, book, groups, out, ld);
+}
+
+void expand_bits(int bits, const CodedTile& coded, const Groups& groups, float* out, uint32_t ld) {
   switch (bits) {
-    case 2: {
-      float twice[8];
-      for (int i = 0; i < 8; ++i) twice[i] = book[i % 4];
-      return expand<2>(codes, twice, groups, out, ld);
-    }
+    case 2:
+      return expand_tile<2>(coded, groups, out, ld);
     case 3:
-      return expand<3>(codes, book, groups, out, ld);
+      return expand_tile<3>(coded, groups, out, ld);
     case 4:
-      return expand<4>(codes, book, groups, out, ld);
+      return expand_tile<4>(coded, groups, out, ld);
     case 5:
-      return expand<5>(codes, book, groups, out, ld);
+      return expand_tile<5>(coded, groups, out, ld);
     case 6:
-      return expand<6>(codes, book, groups, out, ld);
+      return expand_tile<6>(coded, groups, out, ld);
     default:
-      return expand<8>(codes, book, groups, out, ld);
+      return expand_tile<8>(coded, groups, out, ld);
   }
 }
+
+}  // namespace
 
 const uint8_t* tile_of(const PlaneView& plane, const Block& block) {
   const PlaneShape& shape = plane.shape;
@@ -129,6 +201,8 @@ const uint8_t* tile_of(const PlaneView& plane, const Block& block) {
   const uint64_t index = (block.first - shape.n_sinks) / kTileRows;
   return reinterpret_cast<const uint8_t*>(plane.codes) + index * full;
 }
+
+namespace {
 
 // Rows of plain numbers: what lies where.
 enum class RowType { f32, f16, s8, paper3 };
@@ -237,6 +311,17 @@ Block block_at(const PlaneView& plane, uint32_t row, uint32_t row_end) {
   return {row, rows, row, row + rows, false};
 }
 
+void prefetch_tile(const PlaneView& plane, uint32_t row) {
+  if (!is_rotated(plane.shape.codec) || row < plane.shape.n_sinks || row >= plane.shape.n_rows)
+    return;
+  const Block block = block_at(plane, row, row + 1);
+  const uint8_t* tile = tile_of(plane, block);
+  const uint32_t bits = block.rows * plane.shape.head_dim * code_bits(plane.shape.codec);
+  for (uint32_t at = 0; at < bits / 8; at += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(tile + at), _MM_HINT_T0);
+  }
+}
+
 bool write_scales(const PlaneView& plane, const Block& block, float* scale) {
   const PlaneShape& shape = plane.shape;
   const float same = constant_scale(plane);
@@ -256,11 +341,10 @@ bool write_scales(const PlaneView& plane, const Block& block, float* scale) {
 void load_keys(const PlaneView& plane, const Block& block, uint8_t* codes, float* tile) {
   const uint32_t dim = plane.shape.head_dim;
   if (block.coded) {
-    const int bits = code_bits(plane.shape.codec);
-    const uint8_t* unpacked = unpack(tile_of(plane, block), bits, block.rows * dim, codes);
+    const CodedTile coded{tile_of(plane, block), block.rows * dim, block.rows == kTileRows, codes};
     const Groups groups{0, dim / 4, (block.begin - block.first) / 8 * 8, block.end - block.first,
                         block.rows};
-    return expand_bits(bits, unpacked, groups, tile, kTileLd);
+    return expand_bits(code_bits(plane.shape.codec), coded, groups, tile, kTileLd);
   }
   const Rows rows = rows_of(plane, block);
   switch (row_type(plane)) {
@@ -279,11 +363,10 @@ const float* load_values(const PlaneView& plane, const Block& block, uint8_t* co
   const uint32_t dim = plane.shape.head_dim;
   const uint32_t skip = block.begin - block.first;
   if (block.coded) {
-    const int bits = code_bits(plane.shape.codec);
     const uint32_t padded = (block.rows + 3) / 4 * 4;
-    const uint8_t* unpacked = unpack(tile_of(plane, block), bits, padded * dim, codes);
+    const CodedTile coded{tile_of(plane, block), padded * dim, padded == kTileRows, codes};
     const Groups groups{skip / 4, (block.end - block.first + 3) / 4, 0, dim, dim};
-    expand_bits(bits, unpacked, groups, tile, dim);
+    expand_bits(code_bits(plane.shape.codec), coded, groups, tile, dim);
     return tile + skip * dim;
   }
   const Rows rows = rows_of(plane, block);

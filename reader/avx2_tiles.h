@@ -1,4 +1,5 @@
-// Brings blocks of a plane's rows to floats, for attend_avx2.cpp. Internal to reader/.
+// What the vector kernels share: blocks of a plane's rows as floats, and scores as weights.
+// Internal to reader/.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,13 @@ struct Block {
 };
 Block block_at(const PlaneView& plane, uint32_t row, uint32_t row_end);
 
+// Packed codes of a coded block's tile.
+const uint8_t* tile_of(const PlaneView& plane, const Block& block);
+
+// Asks for the tile that holds `row`, if there is one: the reads of one tile are too few for the
+// CPU's own prefetcher to run ahead.
+void prefetch_tile(const PlaneView& plane, uint32_t row);
+
 // scale[t] of tokens [0, rows) of the block, and 0 up to 64. false if all are 1. scale: [64].
 bool write_scales(const PlaneView& plane, const Block& block, float* scale);
 
@@ -33,5 +41,12 @@ void load_keys(const PlaneView& plane, const Block& block, uint8_t* codes, float
 // Code points of tokens [begin, end): returns [end - begin, head_dim], in tile or in the plane
 // itself. tile: [64, head_dim].
 const float* load_values(const PlaneView& plane, const Block& block, uint8_t* codes, float* tile);
+
+// Scores to weights. Reads up to 7 floats past n.
+float largest(const float* x, uint32_t n);
+// x[i] = exp(x[i] - top) for i < n; returns their sum. What lies past n is kept.
+float exponentiate(float* x, uint32_t n, float top);
+float add_up(const float* x, uint32_t n);
+void multiply(float* x, const float* factors, uint32_t n);
 
 }  // namespace polykv::avx2

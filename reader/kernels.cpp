@@ -78,6 +78,10 @@ std::vector<AttendKernel> possible_kernels() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
     kernels.push_back({"avx2", attend_split_avx2});
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      kernels.push_back({"avx512", attend_split_avx512});
+    }
   }
 #endif
   return kernels;

@@ -228,12 +228,11 @@ TEST_P(Attend, EmptyRangeLeavesTheStateAlone) {
 }
 
 std::string name_of(const ::testing::TestParamInfo<std::tuple<size_t, const char*>>& info) {
-  constexpr const char* kKernels[] = {"ref", "second", "third"};
-  return std::string(kKernels[std::get<0>(info.param)]) + "_" + std::get<1>(info.param);
+  return "kernel" + std::to_string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Attend,
-                         ::testing::Combine(::testing::Values<size_t>(0, 1),
+                         ::testing::Combine(::testing::Values<size_t>(0, 1, 2),
                                             ::testing::ValuesIn(kCodecs)),
                          name_of);
 
@@ -286,7 +285,7 @@ TEST_P(EachKernel, ReadsNoPlainRowPastTheEnd) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1));
+INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2));
 
 TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
   ASSERT_FALSE(attend_kernels().empty());
