@@ -45,7 +45,7 @@ uint32_t round_up(uint32_t n) { return (n + 15) / 16 * 16; }
 struct Decoder::Buffers {
   Buffers(const ModelImage& model, const Kernels& set, ThreadTeam& threads);
 
-  void matmul(const Weight& w, const float* x, float* y, uint32_t part) const;
+  void matmul(const Weight& w, const float* in, float* out, uint32_t part) const;
   void attention_inputs(const LayerWeights& layer, uint32_t part) const;
   void gated(const LayerWeights& layer, uint32_t part) const;
   template <class Work>

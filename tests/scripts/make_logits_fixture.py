@@ -43,7 +43,7 @@ def tokenize(fields, text):
 
 
 def hugging_face_order(weight, n_heads):
-    """GGUF's rows of q and k pair RoPE's dimensions as (2i, 2i+1), Hugging Face's as (i, i + D/2)."""
+    """GGUF pairs RoPE's dimensions as (2i, 2i+1), Hugging Face as (i, i + D/2)."""
     rows, cols = weight.shape
     pairs = weight.reshape(n_heads, rows // n_heads // 2, 2, cols)
     return pairs.transpose(0, 2, 1, 3).reshape(rows, cols)
