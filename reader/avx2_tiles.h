@@ -9,7 +9,6 @@
 namespace polykv::avx2 {
 
 inline constexpr uint32_t kTileLd = kTileRows;  // floats from one dimension of a K tile to the next
-inline constexpr uint32_t kScoreStride = 512 + 2 * kTileRows;  // floats from query to query
 
 // Tables, from a file that is compiled for any CPU: kernels.cpp.
 const float* book_of(int bits);
@@ -41,12 +40,5 @@ void load_keys(const PlaneView& plane, const Block& block, uint8_t* codes, float
 // Code points of tokens [begin, end): returns [end - begin, head_dim], in tile or in the plane
 // itself. tile: [64, head_dim].
 const float* load_values(const PlaneView& plane, const Block& block, uint8_t* codes, float* tile);
-
-// Scores to weights. Reads up to 7 floats past n.
-float largest(const float* x, uint32_t n);
-// x[i] = exp(x[i] - top) for i < n; returns their sum. What lies past n is kept.
-float exponentiate(float* x, uint32_t n, float top);
-float add_up(const float* x, uint32_t n);
-void multiply(float* x, const float* factors, uint32_t n);
 
 }  // namespace polykv::avx2

@@ -1,8 +1,8 @@
 // Scores to weights with AVX2: maximum, exponential, sums. All queries alike, in a fixed order.
 // As in attend_avx2.cpp, nothing from the standard library is instantiated here.
-#include <immintrin.h>
+#include "reader/avx2_weights.h"
 
-#include "reader/avx2_tiles.h"
+#include <immintrin.h>
 
 namespace polykv::avx2 {
 namespace {
@@ -46,8 +46,6 @@ float top_lane(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(top, _mm_movehdup_ps(top)));
 }
 
-}  // namespace
-
 float largest(const float* x, uint32_t n) {
   __m256 top = _mm256_set1_ps(-__builtin_inff());
   for (uint32_t i = 0; i < n; i += 8) {
@@ -57,6 +55,7 @@ float largest(const float* x, uint32_t n) {
   return top_lane(top);
 }
 
+// x[i] = exp(x[i] - top) for i < n; returns their sum. What lies past n is kept.
 float exponentiate(float* x, uint32_t n, float top) {
   __m256 sum = _mm256_setzero_ps();
   for (uint32_t i = 0; i < n; i += 8) {
@@ -75,6 +74,31 @@ float add_up(const float* x, uint32_t n) {
     sum = _mm256_add_ps(sum, _mm256_and_ps(_mm256_loadu_ps(x + i), first_lanes(n - i)));
   }
   return add_lanes(sum);
+}
+
+void start_values(const SplitCall& call, uint32_t query, float coded) {
+  const PlaneView& v = *call.v;
+  const uint32_t dim = v.shape.head_dim;
+  float* acc = call.acc + size_t{query} * dim;
+  float* rotated = call.acc_rotated + size_t{query} * dim;
+  for (uint32_t d = 0; d < dim; ++d) {
+    acc[d] = v.mean == nullptr ? 0.0f : coded * v.mean[d];
+    rotated[d] = 0;
+  }
+}
+
+}  // namespace
+
+void weigh(const SplitCall& call, float* scores) {
+  const uint32_t n_rows = call.row_end - call.row_begin;
+  const uint32_t n_sinks = call.v->shape.n_sinks;
+  const uint32_t sinks_end = n_sinks < call.row_end ? n_sinks : call.row_end;
+  const uint32_t skip = sinks_end > call.row_begin ? sinks_end - call.row_begin : 0;
+  for (uint32_t query = 0; query < call.n_queries; ++query, scores += kScoreStride) {
+    call.max[query] = largest(scores, n_rows);
+    call.sum[query] = exponentiate(scores, n_rows, call.max[query]);
+    start_values(call, query, add_up(scores + skip, n_rows - skip));
+  }
 }
 
 void multiply(float* x, const float* factors, uint32_t n) {

@@ -11,6 +11,7 @@
 
 #include "reader/attend.h"
 #include "reader/avx2_tiles.h"
+#include "reader/avx2_weights.h"
 
 namespace polykv {
 
@@ -28,8 +29,8 @@ struct SplitWalk {
 
   // On 64 bytes: else every vector of 64 bytes would touch two cache lines.
   static Scratch cut_scratch(const SplitCall& call) {
-    const auto begin = (reinterpret_cast<uintptr_t>(call.scratch) + 63) / 64 * 64;
-    auto* scores = reinterpret_cast<float*>(begin);
+    const size_t past_line = reinterpret_cast<uintptr_t>(call.scratch) % 64;
+    float* scores = call.scratch + (64 - past_line) % 64 / sizeof(float);
     float* tile = scores + size_t{call.n_queries} * avx2::kScoreStride;
     float* codes = tile + kTileRows * call.k->shape.head_dim;
     return {scores, tile, reinterpret_cast<uint8_t*>(codes)};
@@ -74,25 +75,6 @@ struct SplitWalk {
     }
   }
 
-  // Scores to weights. The sums start at zero, but the mean of V counts once for each coded row.
-  static void weigh(const SplitCall& call, const Scratch& scratch) {
-    const PlaneView& v = *call.v;
-    const uint32_t dim = v.shape.head_dim;
-    const uint32_t n = call.row_end - call.row_begin;
-    const uint32_t sinks_end = v.shape.n_sinks < call.row_end ? v.shape.n_sinks : call.row_end;
-    const uint32_t n_sinks = sinks_end > call.row_begin ? sinks_end - call.row_begin : 0;
-    for (uint32_t query = 0; query < call.n_queries; ++query) {
-      float* weights = scratch.scores + size_t{query} * avx2::kScoreStride + kPad;
-      call.max[query] = avx2::largest(weights, n);
-      call.sum[query] = avx2::exponentiate(weights, n, call.max[query]);
-      const float coded = v.mean == nullptr ? 0 : avx2::add_up(weights + n_sinks, n - n_sinks);
-      for (uint32_t d = 0; d < dim; ++d) {
-        call.acc[size_t{query} * dim + d] = v.mean == nullptr ? 0.0f : coded * v.mean[d];
-        call.acc_rotated[size_t{query} * dim + d] = 0;
-      }
-    }
-  }
-
   // Adds one block of V to the accumulators of its space.
   static void add_block(const SplitCall& call, const Scratch& scratch, const avx2::Block& block) {
     const uint32_t dim = call.v->shape.head_dim;
@@ -127,7 +109,7 @@ struct SplitWalk {
       block = avx2::block_at(*call.k, row, call.row_end);
       score_block(call, scratch, block);
     }
-    weigh(call, scratch);
+    avx2::weigh(call, scratch.scores + kPad);
     for (uint32_t row = call.row_begin; row < call.row_end; row = block.end) {
       block = avx2::block_at(*call.v, row, call.row_end);
       add_block(call, scratch, block);
