@@ -25,6 +25,7 @@ constexpr int kQueued = 1000;         // messages that may wait for one peer
 constexpr int kLingerMs = 200;        // for the last messages at exit; libzmq's default is for ever
 constexpr int kHandshakeMs = 2000;    // a stranger that connects and says nothing
 constexpr int kSendTimeoutMs = 5000;  // a server that lives takes a message long before
+constexpr int kBacklog = 1024;        // agents that connect at once
 constexpr size_t kIdentityMax = 200;  // bytes; libzmq takes 255
 constexpr rlim_t kFilesWanted = 65536;
 
@@ -132,6 +133,10 @@ Status check_identity(const std::string& identity) {
               cat(identity.size()), cat(kIdentityMax));
 }
 
+std::unexpected<Error> server_ended() {
+  return fail(ErrorCode::not_running, "the runtime closed the connection: it ended or was killed");
+}
+
 std::string endpoint(const std::string& path) { return "ipc://" + path; }
 
 }  // namespace
@@ -146,6 +151,7 @@ struct ControlServer::State {
     set_common(router);
     set_common(bus);
     router.set(zmq::sockopt::router_mandatory, true);
+    router.set(zmq::sockopt::backlog, kBacklog);
     router.bind(endpoint(control_path));
     bus.bind(endpoint(bus_path));
   }
@@ -221,13 +227,13 @@ struct ControlClient::State {
   zmq::socket_t dealer{context, zmq::socket_type::dealer};
   zmq::socket_t bus{context, zmq::socket_type::sub};
   zmq::socket_t monitor{context, zmq::socket_type::pair};
+  bool ended = false;  // the monitor has told of the server's end: nothing is sent any more
 
   void connect(const std::string& path, const std::string& identity) {
     set_common(dealer);
     dealer.set(zmq::sockopt::routing_id, identity);
     dealer.set(zmq::sockopt::sndtimeo, kSendTimeoutMs);
-    dealer.set(zmq::sockopt::immediate,
-               true);  // nothing is queued for a server that may never come
+    // Not ZMQ_IMMEDIATE: with it, a disconnect also drops messages that have arrived and wait.
     constexpr const char* kEvents = "inproc://events";
     if (::zmq_socket_monitor(dealer.handle(), kEvents, ZMQ_EVENT_DISCONNECTED) != 0) {
       throw zmq::error_t();
@@ -243,9 +249,16 @@ struct ControlClient::State {
     bus.connect(endpoint(path));
   }
 
-  // What is at hand, without waiting: the server's messages first, then the bus, then the server's
-  // end.
+  // Once ended, always ended: libzmq would connect again, and repeat old requests to a new server.
+  bool has_ended() {
+    ended = ended || !receive_frames(monitor).empty();
+    return ended;
+  }
+
+  // What is at hand, without waiting: the server's messages, then the bus, then the server's end.
   Result<std::optional<Message>> next() {
+    // The end is asked for first: every message that came before it is in the queue by then.
+    const bool end = has_ended();
     for (zmq::socket_t* socket : {&dealer, &bus}) {
       const auto frames = receive_frames(*socket);
       if (frames.empty()) continue;
@@ -253,9 +266,8 @@ struct ControlClient::State {
       if (!message) return pass(message);
       return std::optional(std::move(*message));
     }
-    if (receive_frames(monitor).empty()) return std::nullopt;
-    return fail(ErrorCode::not_running,
-                "the runtime closed the connection: it ended or was killed");
+    if (end) return server_ended();
+    return std::nullopt;
   }
 };
 
@@ -293,6 +305,7 @@ Status ControlClient::send(const Message& message) {
                 cat(text.size()), cat(kMessageBytesMax));
   }
   try {
+    if (state_->has_ended()) return server_ended();
     if (state_->dealer.send(zmq::buffer(text), zmq::send_flags::none)) return {};
     return fail(ErrorCode::timed_out, "the runtime takes no messages: it hangs or has ended", "",
                 cat(kSendTimeoutMs, " ms"));

@@ -51,10 +51,10 @@ class ControlClient {
   static Result<ControlClient> connect(const std::string& control_path, const std::string& identity,
                                        const std::string& bus_path = "",
                                        const std::string& topic = "");
-  Status send(const Message& message);  // timed_out if the server takes nothing for 5 seconds
+  Status send(const Message& message);  // timed_out if the server takes nothing for 5 s
   // Waits for a message from the server or the bus; nullopt after timeout_ms (-1: no limit).
   // also_fd (if
-  // >= 0) ends the wait, too, when readable. not_running, once, when the server's end is gone.
+  // >= 0) ends the wait, too, when readable. not_running for good once the server's end is gone.
   Result<std::optional<Message>> receive(int timeout_ms, int also_fd = -1);
 
   ControlClient(ControlClient&&) noexcept;

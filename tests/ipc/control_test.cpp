@@ -163,6 +163,12 @@ TEST(Control, server_end_is_told_after_the_last_message) {
   auto end = client->receive(kWaitMs);
   ASSERT_FALSE(end);
   EXPECT_EQ(end.error().code, ErrorCode::not_running);
+
+  // A new server at the same place is not taken for the old one.
+  const auto second = ControlServer::bind(runtime.control, runtime.bus);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(client->send(ask("r2")).error().code, ErrorCode::not_running);
+  EXPECT_EQ(client->receive(0).error().code, ErrorCode::not_running);
 }
 
 TEST(Control, connect_without_a_server_is_not_running_even_if_its_file_is_left) {
@@ -243,20 +249,25 @@ TEST(Control, garbage_on_the_socket_does_not_disturb_a_good_client) {
   SCOPED_TRACE(cat("seed ", kSeed));
   std::vector<UniqueFd> noise;
   for (int i = 0; i < 20; ++i) {
-    std::string bytes(1 + random() % 2000, 0);
+    std::string bytes(12 + random() % 2000, 0);
     for (char& byte : bytes) byte = static_cast<char>(random());
-    if (i % 2 == 0) bytes.replace(0, 1, 1, '\xff');  // looks like a greeting at first
+    // A greeting at first sight. (Without it libzmq falls back to its oldest protocol, which aborts
+    // when the server closes in the middle of that handshake.)
+    bytes[0] = '\xff', bytes[9] = '\x7f', bytes[10] = 3;
     noise.push_back(send_garbage(runtime.control, bytes));
   }
   ASSERT_TRUE(client->send(ask("r1")));
-  // Bytes that happen to look like ZeroMQ's oldest protocol come through; as messages they are
-  // refused.
-  Request request = next_request(*runtime.server);
-  while (!request.sender.empty() && request.sender != "good") {
-    EXPECT_FALSE(Message::parse(request.text));
-    request = next_request(*runtime.server);
-  }
-  EXPECT_EQ(request.sender, "good");
+  EXPECT_EQ(next_request(*runtime.server).sender, "good");
+}
+
+TEST(Control, a_peer_of_zeromqs_oldest_protocol_is_refused_as_a_message) {
+  Runtime runtime;
+  ASSERT_TRUE(runtime.server);
+  // Length and flags: an empty name, then one frame.
+  const UniqueFd peer = send_garbage(runtime.control, std::string("\x01\x00\x05\x00nope", 8));
+  const Request request = next_request(*runtime.server);
+  EXPECT_FALSE(request.sender.empty());
+  EXPECT_FALSE(Message::parse(request.text));
 }
 
 TEST(Control, a_message_past_the_limit_is_refused_before_it_is_sent) {
