@@ -26,8 +26,8 @@ struct ManifestHeader {
 static_assert(sizeof(ManifestHeader) == 56 && std::is_trivially_copyable_v<ManifestHeader>);
 
 struct ManifestSpan {
-  uint8_t segment[16];      // XXH3-128 of the segment's header: its identity
-  uint32_t token_begin;     // within the segment
+  uint8_t segment[16];   // XXH3-128 of the segment's header: its identity
+  uint32_t token_begin;  // within the segment
   uint32_t token_end;
   int64_t position_offset;  // absolute position = local position + this
   uint64_t segment_bytes;   // size of the segment's memory

@@ -1,7 +1,8 @@
 // Errors that a caller can act on. Everything in polykv reports failure with these types.
 //
-// Three classes, three mechanisms: a normal outcome is a value (bool, optional); an operating error is
-// a Result with a code, a sentence, the offending value and the limit; a programmer error is check().
+// Three classes, three mechanisms: a normal outcome is a value (bool, optional); an operating error
+// is a Result with a code, a sentence, the offending value and the limit; a programmer error is
+// check().
 #pragma once
 
 #include <cerrno>
