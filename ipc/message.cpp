@@ -320,9 +320,6 @@ bool Message::has(std::string_view field) const { return body_->fields.contains(
 Message& Message::set(std::string_view field, std::string_view value) {
   return body_->put(*this, field, value);
 }
-Message& Message::set(std::string_view field, const char* value) {
-  return body_->put(*this, field, value);
-}
 Message& Message::set(std::string_view field, int64_t value) {
   return body_->put(*this, field, value);
 }
@@ -346,7 +343,6 @@ Message& Message::set(std::string_view field, const std::vector<Message>& values
 Message& Message::set(std::string_view field, const Message& value) {
   return body_->put(*this, field, value.body_->fields);
 }
-Message& Message::set_id(std::string_view field, uint64_t id) { return set(field, cat(id)); }
 
 std::string Message::text(std::string_view field, std::string_view otherwise) const {
   return body_->read(field, std::string(otherwise));
@@ -382,6 +378,14 @@ std::vector<Message> Message::objects(std::string_view field) const {
     result.push_back(Message(std::make_unique<Body>(Body{std::string(nested->words), item})));
   }
   return result;
+}
+
+std::string id_of_refused(std::string_view text) {
+  const auto tree = parse_tree(text);
+  if (!tree || !tree->contains("id")) return {};
+  const json& id = tree->at("id");
+  const Field* field = find_common_field("id");
+  return check_value(id, *field, "id") ? id.get<std::string>() : std::string();
 }
 
 Message error_message(const Error& error) {

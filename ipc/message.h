@@ -34,7 +34,9 @@ class Message {
   bool has(std::string_view field) const;
 
   Message& set(std::string_view field, std::string_view value);
-  Message& set(std::string_view field, const char* value);
+  Message& set(std::string_view field, const char* value) {
+    return set(field, std::string_view(value));
+  }
   Message& set(std::string_view field, int64_t value);
   Message& set(std::string_view field, double value);
   Message& set(std::string_view field, bool value);
@@ -46,7 +48,8 @@ class Message {
   Message& set(std::string_view field, T value) {
     return set(field, static_cast<int64_t>(value));
   }
-  Message& set_id(std::string_view field, uint64_t id);  // 64-bit ids travel as decimal strings
+  // 64-bit ids travel as decimal strings.
+  Message& set_id(std::string_view field, uint64_t id) { return set(field, cat(id)); }
 
   std::string text(std::string_view field, std::string_view otherwise = "") const;
   int64_t integer(std::string_view field, int64_t otherwise = 0) const;
@@ -67,6 +70,10 @@ class Message {
   explicit Message(std::unique_ptr<Body> body);
   std::unique_ptr<Body> body_;
 };
+
+// The "id" of a text that parse() refused, as far as it has a valid one: so that a refusal finds
+// its request.
+std::string id_of_refused(std::string_view text);
 
 // {"type":"error", "code", "message", "value", "limit"} and back.
 Message error_message(const Error& error);

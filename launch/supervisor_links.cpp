@@ -25,7 +25,7 @@ Link* Supervisor::find_link(uint64_t id) {
 bool Supervisor::handle_packet(Link& link, Packet packet) {
   auto message = Message::parse(packet.text);
   if (!message) {
-    (void)refuse(link.socket, message.error());
+    (void)refuse(link.socket, message.error(), id_of_refused(packet.text));
     return false;
   }
   const std::string type = message->type();

@@ -30,7 +30,10 @@ void Supervisor::handle_request(const Request& request) {
   if (request.uid != ::geteuid() && request.uid != 0) return;
   auto message = Message::parse(request.text);
   if (!message) {
-    (void)control_->send(request.sender, error_message(message.error()));
+    Message refusal = error_message(message.error());
+    const std::string id = id_of_refused(request.text);
+    if (!id.empty()) refusal.set("id", id);
+    (void)control_->send(request.sender, refusal);
     return;
   }
   if (message->type() == "agent_hello") return agent_hello(request.sender, *message);

@@ -21,8 +21,8 @@ class Refused(harness.Case):
     def run_with(self, code, *says, model=harness.MODEL, context=None, questions=None,
                  arguments=()):
         _, err = self.polykv("run", "--model", model, "--context", context or self.context,
-                             "--questions", questions or self.questions, "--agents", "1",
-                             "--max-tokens", "4", "--runtime", self.runtime, *arguments, code=code)
+                             "--questions", questions or self.questions, "--max-tokens", "4",
+                             "--runtime", self.runtime, *(arguments or ["--agents", "1"]), code=code)
         for words in says:
             self.assertIn(str(words), err)
         self.assert_nothing_left()
