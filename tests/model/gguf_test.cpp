@@ -12,7 +12,6 @@ namespace {
 using test::GgufWriter;
 using test::raw;
 using test::raw_array;
-using test::raw_text;
 
 // A copy of exactly the right size, so that a sanitizer sees every read past its end.
 Result<GgufContents> parse(const std::string& bytes) {

@@ -11,6 +11,7 @@ namespace {
 // Logits of given probabilities.
 std::vector<float> logits_of(const std::vector<double>& probabilities) {
   std::vector<float> out;
+  out.reserve(probabilities.size());
   for (const double p : probabilities) out.push_back(static_cast<float>(std::log(p)));
   return out;
 }
