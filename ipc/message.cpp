@@ -388,17 +388,4 @@ std::string id_of_refused(std::string_view text) {
   return check_value(id, *field, "id") ? id.get<std::string>() : std::string();
 }
 
-Message error_message(const Error& error) {
-  constexpr size_t kSentence = 2500;  // replaced invalid bytes grow to three: still within 8192
-  Message message("error");
-  message.set("code", error_name(error.code)).set("message", clip(error.message, kSentence));
-  message.set("value", clip(error.value, kSentence)).set("limit", clip(error.limit, kSentence));
-  return message;
-}
-
-Error error_of(const Message& message) {
-  return {error_from_name(message.text("code")), message.text("message"), message.text("value"),
-          message.text("limit")};
-}
-
 }  // namespace polykv
