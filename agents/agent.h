@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "agents/attachment.h"
 #include "agents/generate.h"
 #include "ipc/control.h"
 

@@ -1,40 +1,9 @@
-// Lease, validation, layout.
+// Asking for a lease.
 #include "agents/attachment.h"
-
-#include <cstring>
 
 #include "ipc/message.h"
 
 namespace polykv {
-namespace {
-
-Result<Span> open_span(const ManifestSpan& listed, UniqueFd fd, const Fingerprint& model,
-                       const KvShape& shape, Verify verify) {
-  auto segment = SegmentView::open(std::move(fd), verify);
-  if (!segment) return pass(segment);
-  const SegmentHeader& header = segment->header();
-  Fingerprint found;
-  std::memcpy(found.data(), header.model, found.size());
-  if (found != model) {
-    return fail(ErrorCode::fingerprint_mismatch,
-                cat("the pool was made by model ", to_hex(found), ", this agent runs ",
-                    to_hex(model), ": start the agent with the pool's model"),
-                to_hex(found), to_hex(model));
-  }
-  const Fingerprint identity = fingerprint128(std::as_bytes(std::span(&header, 1)));
-  if (std::memcmp(identity.data(), listed.segment, identity.size()) != 0 ||
-      segment->bytes() != listed.segment_bytes) {
-    return fail(ErrorCode::bad_segment, "a segment is not the one that its manifest lists",
-                to_hex(identity));
-  }
-  if (segment->shape() != shape || listed.token_end > segment->n_tokens()) {
-    return fail(ErrorCode::bad_segment, "a segment's shape is not that of the model",
-                cat(listed.token_end, " tokens"), cat(segment->n_tokens(), " tokens"));
-  }
-  return Span{std::move(*segment), listed.token_begin, listed.token_end, listed.position_offset};
-}
-
-}  // namespace
 
 Result<Grant> request_lease(const AttachOptions& options) {
   auto socket = FdSocket::connect(options.runtime + "/fd");
@@ -65,25 +34,6 @@ Result<Grant> request_lease(const AttachOptions& options) {
     grant.segments.push_back(std::move(packet->fds[i]));
   }
   return grant;
-}
-
-Result<Layout> open_layout(UniqueFd manifest_fd, std::vector<UniqueFd> segments,
-                           const Fingerprint& model, const KvShape& shape, Verify verify) {
-  auto manifest = read_manifest(std::move(manifest_fd));
-  if (!manifest) return pass(manifest);
-  if (manifest->spans.size() != segments.size()) {
-    return fail(ErrorCode::bad_segment, cat("the manifest lists ", manifest->spans.size(),
-                                            " segments, ", segments.size(), " came with it"));
-  }
-  Layout layout;
-  layout.version = manifest->version;
-  for (size_t i = 0; i < segments.size(); ++i) {
-    auto span = open_span(manifest->spans[i], std::move(segments[i]), model, shape, verify);
-    if (!span) return pass(span);
-    layout.n_tokens += span->token_end - span->token_begin;
-    layout.spans.push_back(std::move(*span));
-  }
-  return layout;
 }
 
 }  // namespace polykv

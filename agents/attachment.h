@@ -11,8 +11,6 @@
 #include <vector>
 
 #include "ipc/fd_socket.h"
-#include "ipc/manifest.h"
-#include "ipc/segment.h"
 
 namespace polykv {
 
@@ -34,23 +32,5 @@ struct Grant {
 };
 
 Result<Grant> request_lease(const AttachOptions& options);
-
-// A run of a segment's tokens at a place in the context.
-struct Span {
-  SegmentView segment;
-  uint32_t token_begin = 0;  // within the segment
-  uint32_t token_end = 0;
-  int64_t position_offset = 0;  // absolute position = local position + this
-};
-
-struct Layout {
-  uint64_t version = 0;
-  uint32_t n_tokens = 0;  // the first free position
-  std::vector<Span> spans;
-};
-
-// fingerprint_mismatch or bad_segment if anything does not belong to `model` and `shape`.
-Result<Layout> open_layout(UniqueFd manifest, std::vector<UniqueFd> segments,
-                           const Fingerprint& model, const KvShape& shape, Verify verify);
 
 }  // namespace polykv

@@ -54,8 +54,8 @@ class Answer {
 };
 
 void Answer::add_stop_tokens() {
-  for (const std::string& name : model_.chat.stop_tokens()) {
-    if (auto token = model_.tokenizer.special_token(name)) stop_tokens_.push_back(*token);
+  for (const std::string& name : model_.text->chat.stop_tokens()) {
+    if (auto token = model_.text->tokenizer.special_token(name)) stop_tokens_.push_back(*token);
   }
   const uint32_t eos = model_.image.tokenizer().eos;
   if (eos < model_.image.config().n_vocab) stop_tokens_.push_back(eos);
@@ -63,7 +63,7 @@ void Answer::add_stop_tokens() {
 
 Status Answer::prompt() {
   if (auto ok = check_sampling(options_.sampling); !ok) return ok;
-  auto tokens = model_.tokenizer.encode(model_.chat.question(options_.prompt));
+  auto tokens = model_.text->tokenizer.encode(model_.text->chat.question(options_.prompt));
   if (!tokens) return pass(tokens);
   const uint64_t all = uint64_t{layout_.n_tokens} + tokens->size() + options_.max_tokens;
   const uint32_t limit = model_.image.config().n_positions;
@@ -130,7 +130,7 @@ uint32_t Answer::next_token() {
 bool Answer::deliver(uint32_t token, const OnText& on_text) {
   result_.tokens.push_back(token);
   history_.push_back(token);
-  const std::string text = stream_.push(model_.tokenizer.bytes_of(token));
+  const std::string text = stream_.push(model_.text->tokenizer.bytes_of(token));
   result_.text += text;
   if (result_.tokens.size() % 16 == 1) sample_memory();
   if (!on_text(text)) {
@@ -165,30 +165,24 @@ void Answer::finish(const OnText& on_text) {
 
 }  // namespace
 
-AgentModel::AgentModel(ModelImage mapped, Tokenizer made, ChatFormat format, const Kernels& chosen,
+AgentModel::AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
                        const AttendKernel& chosen_attend, unsigned n_threads)
-    : image(std::move(mapped)),
-      tokenizer(std::move(made)),
-      chat(std::move(format)),
+    : text(std::move(loaded)),
+      image(text->image),
       kernels(chosen),
       attend(chosen_attend),
       team(n_threads),
       decoder(image, kernels, team) {}
 
-Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd fd, unsigned n_threads,
+Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
                                                      const std::string& isa) {
-  auto image = ModelImage::map(std::move(fd), false);
-  if (!image) return pass(image);
-  auto tokenizer = Tokenizer::create(*image);
-  if (!tokenizer) return pass(tokenizer);
-  auto chat = ChatFormat::find(image->chat_format());
-  if (!chat) return pass(chat);
+  auto model = load_model(std::move(image));
+  if (!model) return pass(model);
   auto kernels = choose_kernels(isa);
   if (!kernels) return pass(kernels);
   auto attend = choose_attend_kernel(isa);
   if (!attend) return pass(attend);
-  return std::make_unique<AgentModel>(std::move(*image), std::move(*tokenizer), std::move(*chat),
-                                      *kernels, *attend, n_threads);
+  return std::make_unique<AgentModel>(std::move(*model), *kernels, *attend, n_threads);
 }
 
 Result<GenerateResult> generate(AgentModel& model, const Layout& layout,

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "agents/pool_attention.h"
-#include "model/chat.h"
+#include "model/model.h"
 #include "model/sampler.h"
 #include "model/text_stream.h"
 
@@ -14,15 +14,14 @@ namespace polykv {
 
 // What generation needs of a model; shared memory and fixed buffers, made once per process.
 struct AgentModel {
-  ModelImage image;
-  Tokenizer tokenizer;
-  ChatFormat chat;
+  std::unique_ptr<Model> text;
+  const ModelImage& image;
   Kernels kernels;
   AttendKernel attend;
   ThreadTeam team;
   Decoder decoder;
 
-  AgentModel(ModelImage mapped, Tokenizer made, ChatFormat format, const Kernels& chosen,
+  AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
              const AttendKernel& chosen_attend, unsigned n_threads);
 };
 // `isa` forces kernels by name; "" = the best.

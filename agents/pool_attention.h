@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "agents/attachment.h"
+#include "ipc/pool.h"
 #include "model/decoder.h"
 #include "model/rope.h"
 #include "reader/attend.h"

@@ -56,9 +56,9 @@ Result<std::vector<fs::path>> files_of(const std::string& path) {
   std::vector<fs::path> files;
   for (fs::recursive_directory_iterator it(path, error), end; !error && it != end;
        it.increment(error)) {
-    if (it->is_regular_file(error) && it->path().filename().string()[0] != '.') {
-      files.push_back(it->path());
-    }
+    const bool hidden = it->path().filename().string()[0] == '.';
+    if (hidden && it->is_directory(error)) it.disable_recursion_pending();
+    if (!hidden && it->is_regular_file(error)) files.push_back(it->path());
   }
   if (error) {
     return fail(ErrorCode::bad_text, cat("cannot read directory ", path, ": ", error.message()),

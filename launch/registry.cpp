@@ -85,7 +85,7 @@ Result<std::shared_ptr<HeldSegment>> Registry::admit(UniqueFd fd, uint32_t n_tok
                     ", expected ", n_tokens, " in ", codec_name(codec)));
   }
   auto segment = std::make_shared<HeldSegment>(HeldSegment{std::move(fd), std::move(*view), {}});
-  segment->identity = fingerprint128(std::as_bytes(std::span(&segment->view.header(), 1)));
+  segment->identity = segment_identity(segment->view);
   return segment;
 }
 

@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "ipc/manifest.h"
-#include "ipc/segment.h"
+#include "ipc/pool.h"
 
 namespace polykv {
 

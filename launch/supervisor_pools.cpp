@@ -287,6 +287,9 @@ bool Supervisor::prefill_for(Link& link, const Message& message, std::vector<Uni
   job->request = message.text("id");
   job->pool = message.text("pool");
   Status good = check_pool_name(job->pool);
+  if (good && message.texts("codecs").empty()) {
+    good = fail(ErrorCode::usage, "'prefill' names no codec: it would make nothing", "codecs");
+  }
   for (const std::string& name : message.texts("codecs")) {
     auto codec = parse_codec(name);
     if (!codec) good = pass(codec);

@@ -170,7 +170,10 @@ void Supervisor::start_agents(const std::string& client, const Message& message)
     AgentRecord& agent = agents_.add(agents_.new_name());
     agent.pool = pool;
     agent.version = (*version)->number;
-    if (auto spawned = spawn_agent(agent); !spawned) return refuse(spawned.error());
+    if (auto spawned = spawn_agent(agent); !spawned) {
+      agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
+      return refuse(spawned.error());
+    }
     start.names.insert(agent.name);
     start.started.push_back(agent.name);
   }
@@ -271,6 +274,8 @@ void Supervisor::generate(const std::string& client, const Message& message) {
     error = version.error();
   } else if (!agent.empty() && agents_.find(agent) == nullptr) {
     error = {ErrorCode::usage, cat("there is no agent '", agent, "'"), agent, {}};
+  } else if (!agent.empty() && agents_.find(agent)->state == AgentRecord::State::ended) {
+    error = {ErrorCode::agent_lost, cat("agent '", agent, "' has ended"), agent, {}};
   } else if (agents_.alive() == 0) {
     error = {ErrorCode::agent_lost, "no agent is running: start some first", {}, {}};
   }

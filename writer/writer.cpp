@@ -7,17 +7,9 @@
 #include <cstring>
 
 #include "ipc/log.h"
-#include "model/chat.h"
 #include "writer/segment_job.h"
 
 namespace polykv {
-
-struct Writer::Model {
-  ModelImage image;
-  Tokenizer tokenizer;
-  ChatFormat chat;
-  UniqueFd fd;
-};
 
 namespace {
 
@@ -153,20 +145,16 @@ Status Writer::pack(const Message& request) {
   auto fd = pack_image(request.text("path"), memory_room(), progress, &notices);
   if (!fd) return pass(fd);
   if (auto adopted = adopt(std::move(*fd)); !adopted) return adopted;
-  return supervisor_.send(image_message(model_->image, notices).dump(), {model_->fd.get()});
+  return supervisor_.send(image_message(model_->image, notices).dump(), {image_fd_.get()});
 }
 
 Status Writer::adopt(UniqueFd fd) {
   auto own = fd.duplicate();
   if (!own) return pass(own);
-  auto image = ModelImage::map(std::move(*own), false);
-  if (!image) return pass(image);
-  auto tokenizer = Tokenizer::create(*image);
-  if (!tokenizer) return pass(tokenizer);
-  auto chat = ChatFormat::find(image->chat_format());
-  if (!chat) return pass(chat);
-  model_ = std::make_unique<Model>(
-      Model{std::move(*image), std::move(*tokenizer), std::move(*chat), std::move(fd)});
+  auto model = load_model(std::move(*own));
+  if (!model) return pass(model);
+  model_ = std::move(*model);
+  image_fd_ = std::move(fd);
   return {};
 }
 

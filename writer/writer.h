@@ -14,8 +14,7 @@
 
 #include "ipc/fd_socket.h"
 #include "ipc/message.h"
-#include "model/image.h"
-#include "model/tokenizer.h"
+#include "model/model.h"
 
 namespace polykv {
 
@@ -36,7 +35,6 @@ class Writer {
   Status serve();
 
  private:
-  struct Model;  // the mapped image, its tokenizer and chat format
   Status handle(Packet packet);
   Status pack(const Message& request);
   Status adopt(UniqueFd image);
@@ -46,6 +44,7 @@ class Writer {
   FdSocket supervisor_;
   WriterOptions options_;
   std::unique_ptr<Model> model_;
+  UniqueFd image_fd_;  // of model_'s image
 };
 
 }  // namespace polykv

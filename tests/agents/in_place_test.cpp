@@ -23,7 +23,8 @@ class InPlace : public testing::Test {
     model_ = std::move(*model);
     std::ifstream file("/usr/share/common-licenses/GPL-2");
     const std::string text(std::istreambuf_iterator<char>(file), {});
-    auto tokens = model_->tokenizer.encode(model_->chat.document(text.substr(0, 1500), true));
+    auto tokens =
+        model_->text->tokenizer.encode(model_->text->chat.document(text.substr(0, 1500), true));
     ASSERT_TRUE(tokens);
     tokens_ = std::move(*tokens);
   }
@@ -60,7 +61,7 @@ class InPlace : public testing::Test {
     manifest.version = 1;
     manifest.model = model_->image.fingerprint();
     ManifestSpan span{};
-    const Fingerprint identity = fingerprint128(std::as_bytes(std::span(&view.header(), 1)));
+    const Fingerprint identity = segment_identity(view);
     std::copy(identity.begin(), identity.end(), span.segment);
     span.token_end = view.n_tokens();
     span.segment_bytes = view.bytes();
@@ -114,7 +115,8 @@ std::vector<uint32_t> InPlace::tokens_;
 // In a document of a few tokens each of them weighs enough for one byte to turn an answer.
 TEST_F(InPlace, one_byte_of_codes_changed_changes_the_logits_and_an_answer) {
   const std::vector<uint32_t> document = tokens_;
-  tokens_ = *model_->tokenizer.encode(model_->chat.document("Red, blue or green?", true));
+  tokens_ =
+      *model_->text->tokenizer.encode(model_->text->chat.document("Red, blue or green?", true));
   const UniqueFd whole = segment("k4v4");
   const std::vector<float> sound = logits(layout_of(whole));
   const std::vector<uint32_t> reference = answer(layout_of(whole));
