@@ -1,10 +1,10 @@
 // The agent's loop: leases, requests, answers.
 #include "agents/agent.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <ctime>
 
 #include "ipc/log.h"
 #include "ipc/process.h"
@@ -90,8 +90,8 @@ Status Agent::take_lease(const std::string& pool, uint64_t version) {
 Status Agent::say_hello() {
   Message hello("agent_hello");
   std::vector<std::string> fallbacks;
-  if (kernel_fallbacks() > 0) fallbacks.push_back("a matrix kernel failed its self-test");
-  if (attend_fallbacks() > 0) fallbacks.push_back("an attention kernel failed its self-test");
+  if (kernel_fallbacks() > 0) fallbacks.emplace_back("a matrix kernel failed its self-test");
+  if (attend_fallbacks() > 0) fallbacks.emplace_back("an attention kernel failed its self-test");
   hello.set("agent", options_.attach.agent).set("pid", static_cast<int64_t>(getpid()));
   hello.set("pool", pool_).set("version", static_cast<int64_t>(layout_.version));
   hello.set("kernel", cat(model_->kernels.name, "/", model_->attend.name));

@@ -58,7 +58,7 @@ std::unexpected<Error> Client::why_interrupted() const {
 }
 
 Result<std::string> Client::send(Message request) {
-  const std::string id = cat("r", next_id_++);
+  std::string id = cat("r", next_id_++);
   request.set("id", id);
   if (auto sent = control_.send(request); !sent) return pass(sent);
   return id;

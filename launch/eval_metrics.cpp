@@ -52,7 +52,8 @@ double mean(std::span<const double> values) {
 }
 
 double quantile(std::vector<double> values, double fraction) {
-  const auto rank = static_cast<size_t>(fraction * static_cast<double>(values.size() - 1) + 0.5);
+  const auto rank =
+      static_cast<size_t>(std::lround(fraction * static_cast<double>(values.size() - 1)));
   std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(rank));
   return values[rank];
 }

@@ -129,15 +129,16 @@ const Pool* Registry::find(const std::string& pool) const {
   return found == pools_.end() ? nullptr : &found->second;
 }
 
-Result<std::shared_ptr<Version>> Registry::version(const std::string& name, uint64_t number) const {
-  const Pool* pool = find(name);
+Result<std::shared_ptr<Version>> Registry::version(const std::string& pool_name,
+                                                   uint64_t number) const {
+  const Pool* pool = find(pool_name);
   if (pool == nullptr) {
     std::string names;
     for (const auto& [known, unused] : pools_) names += (names.empty() ? "" : ", ") + known;
-    return fail(
-        ErrorCode::version_gone,
-        cat("there is no pool '", name, "'; there ", names.empty() ? "are none yet" : "is ", names),
-        name);
+    return fail(ErrorCode::version_gone,
+                cat("there is no pool '", pool_name, "'; there ",
+                    names.empty() ? "are none yet" : "is ", names),
+                pool_name);
   }
   std::string numbers;
   for (const auto& version : live_versions(*pool)) {
@@ -145,10 +146,11 @@ Result<std::shared_ptr<Version>> Registry::version(const std::string& name, uint
     if (wanted) return version;
     numbers += cat(numbers.empty() ? "" : ", ", version->number);
   }
-  return fail(ErrorCode::version_gone,
-              cat("version ", number, " of pool '", name, "' is not there (any more); there is ",
-                  numbers, ", ", pool->current->number, " is current"),
-              cat(number), numbers);
+  return fail(
+      ErrorCode::version_gone,
+      cat("version ", number, " of pool '", pool_name, "' is not there (any more); there is ",
+          numbers, ", ", pool->current->number, " is current"),
+      cat(number), numbers);
 }
 
 uint64_t Registry::held_bytes() const {

@@ -56,12 +56,12 @@ class Registry {
                                              const CodecSpec& codec) const;
   // Makes the next version of a pool: its current segments and `segment`. Creates the pool if it is
   // new.
-  Result<std::shared_ptr<Version>> publish(const std::string& pool, const CodecSpec& codec,
+  Result<std::shared_ptr<Version>> publish(const std::string& pool_name, const CodecSpec& codec,
                                            std::shared_ptr<HeldSegment> segment);
 
   const Pool* find(const std::string& pool) const;
   // version 0 = current. version_gone names what there is.
-  Result<std::shared_ptr<Version>> version(const std::string& pool, uint64_t number) const;
+  Result<std::shared_ptr<Version>> version(const std::string& pool_name, uint64_t number) const;
   const std::map<std::string, Pool>& pools() const { return pools_; }
 
   uint64_t held_bytes() const;  // image, segments once each, manifests

@@ -270,7 +270,7 @@ bool Supervisor::tokenise_for(Link& link, const Message& message, std::vector<Un
     for (const UniqueFd& fd : memory) raw.push_back(fd.get());
     if (Link* to = find_link(id)) (void)to->socket.try_send(answer.dump(), raw);
   };
-  task.answer = [send](const Message& answer, std::vector<UniqueFd> memory) {
+  task.answer = [send](const Message& answer, const std::vector<UniqueFd>& memory) {
     send(answer, memory);
     return true;
   };

@@ -1,9 +1,9 @@
 // What comes over ZeroMQ: clients' requests and agents' answers.
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <ctime>
 
 #include "ipc/log.h"
 #include "launch/supervisor.h"

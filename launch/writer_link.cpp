@@ -54,6 +54,7 @@ void WriterLink::send_next() {
   current_ = next_job_++;
   job.request.set_id("job", current_);
   std::vector<int> fds;
+  fds.reserve(job.fds.size());
   for (const UniqueFd& fd : job.fds) fds.push_back(fd.get());
   state_ = State::busy;
   (void)socket_.send(job.request.dump(), fds);  // a broken connection ends in ended()

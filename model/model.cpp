@@ -3,8 +3,8 @@
 
 namespace polykv {
 
-Result<std::unique_ptr<Model>> load_model(UniqueFd fd) {
-  auto image = ModelImage::map(std::move(fd), false);
+Result<std::unique_ptr<Model>> load_model(UniqueFd image_fd) {
+  auto image = ModelImage::map(std::move(image_fd), false);
   if (!image) return pass(image);
   auto tokenizer = Tokenizer::create(*image);
   if (!tokenizer) return pass(tokenizer);

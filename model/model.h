@@ -24,6 +24,6 @@ struct Model {
 
 // Maps a sealed image. bad_segment or unsupported_model as ModelImage::map and ChatFormat::find
 // say.
-Result<std::unique_ptr<Model>> load_model(UniqueFd image);
+Result<std::unique_ptr<Model>> load_model(UniqueFd image_fd);
 
 }  // namespace polykv

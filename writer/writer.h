@@ -37,7 +37,7 @@ class Writer {
  private:
   Status handle(Packet packet);
   Status pack(const Message& request);
-  Status adopt(UniqueFd image);
+  Status adopt(UniqueFd fd);
   Status tokenize(const Message& request, std::vector<UniqueFd> fds);
   Status prefill_segments(const Message& request, std::vector<UniqueFd> fds);
 

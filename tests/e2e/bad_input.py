@@ -22,7 +22,8 @@ class Refused(harness.Case):
                  arguments=()):
         _, err = self.polykv("run", "--model", model, "--context", context or self.context,
                              "--questions", questions or self.questions, "--max-tokens", "4",
-                             "--runtime", self.runtime, *(arguments or ["--agents", "1"]), code=code)
+                             "--runtime", self.runtime, *(arguments or ["--agents", "1"]),
+                             code=code)
         for words in says:
             self.assertIn(str(words), err)
         self.assert_nothing_left()

@@ -42,7 +42,7 @@ class FifteenAgents(harness.Case):
 class Memory(harness.Case):
 
     def peak_private(self, n_tokens):
-        """Peak private bytes of an agent beyond its suffix and logits, over a pool of about n_tokens."""
+        """Pool tokens and bytes, and an agent's peak private bytes beyond suffix and logits."""
         text = (harness.LICENSES / "GPL-3").read_text()
         words = re.findall(r"\S+\s*", text)
         context = "".join(words[:int(n_tokens / 1.37)])
@@ -59,7 +59,7 @@ class Memory(harness.Case):
         self.assertGreater(large_tokens, 7 * small_tokens)
         self.assertLessEqual(small, 10 * MB)
         self.assertLessEqual(large, 10 * MB)
-        # Decoded, the large pool would be 3.9 times its encoded size: nobody holds even a tenth of that.
+        # Decoded, the large pool would be 3.9 times its size: nobody holds even a tenth of that.
         self.assertLess(abs(large - small), large_bytes / 10)
 
 

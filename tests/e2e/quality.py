@@ -6,7 +6,7 @@ import unittest
 
 import harness
 
-# Upper bounds of the KLD median on GPL-3 (docs/format.md, "Quality"); `paper` has a lower one, too.
+# Bounds of the KLD median on GPL-3: what each codec promises; `paper` is as bad as published.
 KLD_MEDIAN = {"f16": (0, 1e-5), "k8v3": (0, 1.6e-3), "k5v4": (0, 6e-4), "k4v4": (0, 1.4e-3),
               "k4v3": (0, 2.7e-3), "paper": (2.6e-3, 4e-3)}
 BITS = {"f16": 16.1, "k8v3": 5.7, "k5v4": 4.7, "k4v4": 4.2, "k4v3": 3.7, "paper": 8.4}
