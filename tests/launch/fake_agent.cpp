@@ -1,0 +1,122 @@
+// An agent without a model: it answers with its prompt, and the prompt says how to misbehave.
+//   pool "broken": it ends with exit code 3 once it is attached
+//   prompt: see the table in generate()
+#include <unistd.h>
+
+#include <csignal>
+#include <map>
+
+#include "ipc/control.h"
+#include "ipc/fd_socket.h"
+
+namespace polykv {
+namespace {
+
+struct FakeAgent {
+  std::string runtime, name, pool;
+  int64_t version = 0;
+  ControlClient control;
+  FdSocket lease;
+  int64_t generations = 0;
+
+  bool attach() {
+    auto socket = FdSocket::connect(runtime + "/fd");
+    if (!socket) return false;
+    Message request("attach");
+    request.set("agent", name).set("pool", pool).set("version", version);
+    if (!socket->send(request.dump())) return false;
+    auto packet = socket->receive();
+    if (!packet) return false;
+    auto granted = Message::parse(packet->text);
+    if (!granted || granted->type() != "granted") return false;
+    const auto spans = static_cast<size_t>(granted->integer("spans"));
+    if (packet->fds.size() != spans + 2) return false;  // image and manifest, too
+    version = granted->integer("version");
+    lease = std::move(*socket);  // the one before ends only now
+    return true;
+  }
+
+  bool say_hello() {
+    Message hello("agent_hello");
+    hello.set("agent", name).set("pid", ::getpid()).set("attach_ms", 1.5).set("kernel", "fake");
+    hello.set("version", version).set("pool", pool);
+    return static_cast<bool>(control.send(hello.set("fallbacks", std::vector<std::string>{})));
+  }
+
+  void done(const std::string& id, const std::string& reason, const std::string& text) {
+    Message answer("done");
+    answer.set("id", id).set("agent", name).set("pid", ::getpid()).set("pool", pool);
+    answer.set("version", version).set("reason", reason).set("text", text);
+    (void)control.send(answer.set("prompt_tokens", 1).set("tokens", 1));
+  }
+
+  void token(const std::string& id, const std::string& text) {
+    (void)control.send(Message("token").set("id", id).set("agent", name).set("text", text));
+  }
+
+  // True once this request is to end. timeout_ms -1: waits for that.
+  bool cancelled(const std::string& id, int timeout_ms) {
+    while (true) {
+      auto message = control.receive(timeout_ms, lease.fd());
+      if (!message) return true;
+      if (!*message) return timeout_ms < 0;  // the lease ended; or nothing came
+      if ((*message)->type() == "stop") return true;
+      if ((*message)->type() == "cancel" && (*message)->text("request") == id) return true;
+    }
+  }
+
+  void generate(const Message& start) {
+    const std::string id = start.text("id"), prompt = start.text("prompt");
+    ++generations;
+    if (start.integer("version") != version) {
+      version = start.integer("version");
+      if (!attach()) std::exit(4);
+    }
+    if (prompt == "die") (void)std::raise(SIGKILL);
+    if (prompt == "error") {
+      Message error = error_message({ErrorCode::context_too_long, "too long", "9", "8"});
+      return (void)control.send(error.set("id", id).set("agent", name));
+    }
+    if (prompt == "count") return done(id, "eos", cat(generations));
+    if (prompt == "hang" || prompt == "stream") {
+      do {
+        token(id, "on and ");
+      } while (!cancelled(id, prompt == "hang" ? -1 : 0));
+      return done(id, "cancelled", "on and ");
+    }
+    token(id, prompt);
+    done(id, "eos", prompt);
+  }
+
+  int serve() {
+    while (true) {
+      auto message = control.receive(-1, lease.fd());
+      if (!message || !*message || (*message)->type() == "stop") return 0;
+      if ((*message)->type() == "start") generate(**message);
+    }
+  }
+};
+
+int run(std::map<std::string, std::string> options) {
+  const std::string runtime = options["--runtime"], name = options["--agent"];
+  auto control = ControlClient::connect(runtime + "/ctl", cat("agent:", name, ":", ::getpid()));
+  if (!control) return 1;
+  FakeAgent agent{.runtime = runtime,
+                  .name = name,
+                  .pool = options["--pool"],
+                  .version = std::atoi(options["--pool-version"].c_str()),
+                  .control = std::move(*control),
+                  .lease = {}};
+  if (!agent.attach()) return 2;
+  if (agent.pool == "broken") return 3;
+  return agent.say_hello() ? agent.serve() : 1;
+}
+
+}  // namespace
+}  // namespace polykv
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> options;
+  for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
+  return polykv::run(options);
+}

@@ -1,0 +1,140 @@
+// A writer without a model: a text's bytes are its tokens, and the text says how to misbehave.
+//   model path: /model/ok, /model/bad (refused), /model/crash (dies packing)
+//   document:   see the table in prefill(); anything else becomes an honest segment
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <map>
+
+#include "ipc/fd_socket.h"
+#include "ipc/message.h"
+#include "tests/launch/small_segment.h"
+
+namespace polykv {
+namespace {
+
+constexpr int kPositions = 100;
+
+[[noreturn]] void die() {
+  (void)std::raise(SIGKILL);
+  std::abort();
+}
+
+struct FakeWriter {
+  FdSocket supervisor;
+  std::string image_from = "nowhere";
+
+  void send(const Message& message, const std::vector<int>& fds = {}) {
+    if (!supervisor.send(message.dump(), fds)) std::exit(1);
+  }
+
+  void fail_job(const Message& request, const Error& error) {
+    Message failure = error_message(error);
+    if (request.has("job")) failure.set_id("job", request.id("job"));
+    send(failure);
+  }
+
+  void pack(const Message& request) {
+    const std::string path = request.text("path");
+    if (path == "/model/crash") die();
+    if (path != "/model/ok") {
+      return fail_job(request, {ErrorCode::bad_model_file, "not a model: " + path, path, {}});
+    }
+    const std::vector<std::byte> bytes(4096, std::byte{1});
+    const auto image = share_bytes("polykv-image", bytes, {});
+    if (!image) std::exit(1);
+    Message answer("image");
+    answer.set("fingerprint", to_hex(testing::small_model())).set("name", "fake");
+    answer.set("positions", kPositions).set("bytes", bytes.size());
+    answer.set("notices", std::vector<std::string>{});
+    image_from = "packed here";
+    send(answer, {image->get()});
+  }
+
+  static std::string bytes_of(UniqueFd fd) {
+    const auto view = SharedView::map(std::move(fd));
+    if (!view) std::exit(1);
+    return {reinterpret_cast<const char*>(view->data().data()), view->data().size()};
+  }
+
+  void tokenize(const Message& request, std::vector<UniqueFd> fds) {
+    const std::string text = bytes_of(std::move(fds.at(0)));
+    if (text == "crash in tokenize") die();
+    const std::vector<uint32_t> tokens(text.begin(), text.end());
+    const auto memory = share_bytes("polykv-tokens", std::as_bytes(std::span(tokens)), {});
+    if (!memory) std::exit(1);
+    Message answer("tokens");
+    answer.set_id("job", request.id("job")).set("count", tokens.size());
+    send(answer, {memory->get()});
+  }
+
+  static std::vector<uint32_t> tokens_of(UniqueFd fd) {
+    const std::string bytes = bytes_of(std::move(fd));
+    std::vector<uint32_t> tokens(bytes.size() / sizeof(uint32_t));
+    std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(uint32_t));
+    return tokens;
+  }
+
+  void prefill(const Message& request, std::vector<UniqueFd> fds) {
+    const auto tokens = tokens_of(std::move(fds.at(0)));
+    const std::string text(tokens.begin(), tokens.end());
+    Message progress("progress");
+    progress.set_id("job", request.id("job")).set("phase", "prefill");
+    send(progress.set("done", 1).set("all", 2).set("rate", 1.0));
+    if (text == "crash") die();
+    if (text == "nonsense") return (void)supervisor.send("{\"type\":");
+    if (text == "refuse") {
+      return fail_job(request, {ErrorCode::memory_limit, "no room for it", "17", "4"});
+    }
+    if (text == "tell") return fail_job(request, {ErrorCode::usage, image_from, {}, {}});
+    if (text.starts_with("wait:")) {  // until the fifo's other end is closed
+      std::ifstream fifo(text.substr(5));
+      (void)std::string(std::istreambuf_iterator<char>(fifo), {});
+    }
+    auto spec = testing::small_spec(tokens, *parse_codec(request.texts("codecs").at(0)));
+    spec.starts_context = fds.size() == 1;
+    if (text == "other model") spec.model = testing::small_model(0x11);
+    if (text == "short") spec.tokens.pop_back();
+    MemoryRoom room;
+    if (request.has("budget_left")) room.budget = request.id("budget_left");
+    if (auto fits = check_room(segment_bytes(spec), room, request.text("holders")); !fits) {
+      return fail_job(request, fits.error());
+    }
+    auto segment = testing::small_segment(spec);
+    if (segment && text == "spoiled") segment = testing::spoiled_segment(std::move(*segment));
+    if (!segment) return fail_job(request, segment.error());
+    Message answer("segment");
+    answer.set_id("job", request.id("job")).set("codec", codec_name(spec.codec));
+    answer.set("tokens", spec.tokens.size()).set("seconds", 0.5);
+    send(answer, text == "no memory" ? std::vector<int>{} : std::vector<int>{segment->get()});
+  }
+
+  void handle(Packet packet) {
+    const auto request = Message::parse(packet.text);
+    if (!request) std::exit(1);
+    if (request->type() == "pack") pack(*request);
+    if (request->type() == "have") image_from = "given back";
+    if (request->type() == "tokenize") tokenize(*request, std::move(packet.fds));
+    if (request->type() == "prefill") prefill(*request, std::move(packet.fds));
+  }
+};
+
+int run(const std::string& runtime) {
+  auto socket = FdSocket::connect(runtime + "/fd");
+  if (!socket) return 1;
+  FakeWriter writer{std::move(*socket)};
+  writer.send(Message("writer_hello").set("pid", ::getpid()));
+  while (auto packet = writer.supervisor.receive()) writer.handle(std::move(*packet));
+  return 0;
+}
+
+}  // namespace
+}  // namespace polykv
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> options;
+  for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
+  return polykv::run(options["--runtime"]);
+}
