@@ -43,7 +43,7 @@ enum class ErrorCode : int {
 // The code's stable name in messages and JSON, e.g. "memory_limit".
 const char* error_name(ErrorCode code);
 // The inverse; ErrorCode::internal for an unknown name.
-ErrorCode error_from_name(std::string_view name);
+ErrorCode error_from_name(std::string_view text);
 
 struct Error {
   ErrorCode code = ErrorCode::internal;

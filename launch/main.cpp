@@ -1,5 +1,6 @@
 // polykv: the command line.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <thread>
 
@@ -127,11 +128,20 @@ void add_eval(CLI::App& app, Arguments& a) {
   eval->add_option("--json", a.eval.json, "Write the rows to this file, too");
 }
 
+// The writer and the agents are other processes: what a path means must not depend on who reads it.
+void make_absolute(std::string& path) {
+  if (!path.empty()) path = std::filesystem::absolute(path).string();
+}
+
 // Defaults that depend on what was said.
 void complete(CLI::App& app, Arguments& a) {
   const std::string here = polykv::program_directory();
   if (a.supervisor.writer_program.empty()) a.supervisor.writer_program = here + "/polykv-writer";
   if (a.supervisor.agent_program.empty()) a.supervisor.agent_program = here + "/polykv-agent";
+  for (std::string* path : {&a.supervisor.model_path, &a.supervisor.writer_program,
+                            &a.supervisor.agent_program, &a.runtime, &a.private_runtime}) {
+    make_absolute(*path);
+  }
   if (a.budget > 0) a.supervisor.budget = a.budget;
   if (app.got_subcommand("eval") && app.get_subcommand("eval")->count("--threads") == 0) {
     a.supervisor.agent_threads = a.supervisor.writer_threads;  // one agent at a time

@@ -48,6 +48,11 @@ class Refused(harness.Case):
         self.assertNotEqual(content, renamed)
         self.run_with(harness.UNSUPPORTED, "mamba", model=self.file("mamba.gguf", renamed))
 
+    def test_model_by_a_relative_path_is_found(self):
+        os.symlink(harness.MODEL, self.dir / "m.gguf")
+        relative = os.path.relpath(self.dir / "m.gguf")
+        self.run_with(0, model=relative)
+
     def test_model_missing(self):
         self.run_with(harness.BAD_MODEL, "nowhere.gguf", model=str(self.dir / "nowhere.gguf"))
 

@@ -302,7 +302,7 @@ TEST(UniqueFd, closes_what_it_owns_once) {
   {
     UniqueFd first(number);
     const UniqueFd second = std::move(first);
-    EXPECT_FALSE(first);
+    EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): moved-from is its promise
     EXPECT_EQ(second.get(), number);
   }
   EXPECT_EQ(::fcntl(number, F_GETFD), -1);
@@ -339,7 +339,8 @@ int probe(int fd) {
 }  // namespace polykv
 
 int main(int argc, char** argv) {
-  if (const char* fd = std::getenv("POLYKV_PROBE_FD")) return polykv::probe(std::atoi(fd));
+  if (const char* fd = std::getenv("POLYKV_PROBE_FD"))
+    return polykv::probe(static_cast<int>(std::strtol(fd, nullptr, 10)));
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -28,7 +28,7 @@ MAY_INCLUDE = {
 # Third-party library: (its headers, where they may be included). Never in one of our headers.
 THIRD_PARTY = {
     "Boost": (r"boost/.*", r"ipc/memory\.cpp"),
-    "ZeroMQ": (r"zmq.*", r"ipc/control(_\w+)?\.cpp|tests/ipc/.*\.cpp"),
+    "ZeroMQ": (r"zmq.*", r"ipc/control(_\w+)?\.cpp|tests/(ipc|launch)/.*\.cpp"),
     "nlohmann-json": (r"nlohmann/.*", r"ipc/(message|json)\w*\.cpp|tests/.*\.cpp"),
     "xxHash": (r"xxhash\.h|xxh3\.h", r"ipc/checksum\.cpp"),
     "PCRE2": (r"pcre2\.h", r"model/(pre_tokenizer|pre_tokenize|tokenizer)\w*\.cpp"),
