@@ -1,0 +1,23 @@
+// What a supervisor is started with.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace polykv {
+
+inline constexpr int64_t kAgentsMax = 256;
+
+struct SupervisorOptions {
+  std::string model_path;
+  std::string writer_program;  // absolute paths
+  std::string agent_program;
+  unsigned writer_threads = 2;
+  unsigned agent_threads = 1;
+  std::optional<uint64_t> budget;  // bytes of shared memory, image included; nullopt = no own limit
+  bool restart_agents = false;
+  std::string isa;  // force kernels in agents; "" = the best
+};
+
+}  // namespace polykv
