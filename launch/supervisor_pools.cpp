@@ -153,6 +153,7 @@ void Supervisor::tokenise(const std::shared_ptr<PoolJob>& job) {
 
 // The three numbers, and what would fit.
 Status Supervisor::check_length(const PoolJob& job, int64_t count) const {
+  if (registry_.image() == nullptr) return {};  // still being packed: the writer checks itself
   const int64_t limit = registry_.image()->n_positions;
   const int64_t all = job.past_tokens + count + job.reserve;
   if (all <= limit && count > 0) return {};
