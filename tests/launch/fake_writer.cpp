@@ -1,9 +1,10 @@
 // A writer without a model: a text's bytes are its tokens, and the text says how to misbehave.
-//   model path: /model/ok, /model/bad (refused), /model/crash (dies packing)
+//   model path: /model/ok, /model/bad (refused), /model/crash (dies packing); a fifo is waited for
 //   document:   see the table in prefill(); anything else becomes an honest segment
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -20,6 +21,12 @@ constexpr int kPositions = 100;
 [[noreturn]] void die() {
   (void)std::raise(SIGKILL);
   std::abort();
+}
+
+// Until the fifo's other end was opened and closed.
+void wait_for(const std::string& path) {
+  std::ifstream fifo(path);
+  (void)std::string(std::istreambuf_iterator<char>(fifo), {});
 }
 
 struct FakeWriter {
@@ -39,7 +46,9 @@ struct FakeWriter {
   void pack(const Message& request) {
     const std::string path = request.text("path");
     if (path == "/model/crash") die();
-    if (path != "/model/ok") {
+    if (std::filesystem::is_fifo(path)) {
+      wait_for(path);
+    } else if (path != "/model/ok") {
       return fail_job(request, {ErrorCode::bad_model_file, "not a model: " + path, path, {}});
     }
     const std::vector<std::byte> bytes(4096, std::byte{1});
@@ -89,10 +98,7 @@ struct FakeWriter {
       return fail_job(request, {ErrorCode::memory_limit, "no room for it", "17", "4"});
     }
     if (text == "tell") return fail_job(request, {ErrorCode::usage, image_from, {}, {}});
-    if (text.starts_with("wait:")) {  // until the fifo's other end is closed
-      std::ifstream fifo(text.substr(5));
-      (void)std::string(std::istreambuf_iterator<char>(fifo), {});
-    }
+    if (text.starts_with("wait:")) wait_for(text.substr(5));
     auto spec = testing::small_spec(tokens, *parse_codec(request.texts("codecs").at(0)));
     spec.starts_context = fds.size() == 1;
     if (text == "other model") spec.model = testing::small_model(0x11);
