@@ -20,7 +20,8 @@ struct Link {
   std::string agent;                // role agent: who holds the lease,
   std::string pool;                 // on which pool,
   std::shared_ptr<Version> leased;  // on which version
-  std::string waiting_score;        // request id of a score that is being computed
+  std::string waiting_score;        // request id of the score that it computes,
+  uint64_t scorer = 0;              // and the link of who waits for it
 };
 
 // An agents_start on its way: answered when every new agent has said hello or ended.

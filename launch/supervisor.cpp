@@ -100,6 +100,7 @@ bool Supervisor::serve_link(Link& link) {
   auto packet = link.socket.receive();
   if (packet) return handle_packet(link, std::move(*packet));
   if (link.role != Link::Role::agent) return false;
+  if (!link.waiting_score.empty()) fail_score(link);
   // An agent that was started by hand has no pidfd here: the end of its lease is its end, unless it
   // has moved to another version, whose lease was granted before this one closed.
   AgentRecord* agent = agents_.find(link.agent);

@@ -56,6 +56,7 @@ class Supervisor {
   void writer_message(const Message& message, std::vector<UniqueFd> fds);
   bool client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds);
   bool forward_score(Link& link, const Message& message, std::vector<UniqueFd> fds);
+  void fail_score(Link& agent);
   void forward_to_scorer(Link& agent, const Message& message, const std::vector<UniqueFd>& fds);
   Link* find_link(uint64_t id);
 

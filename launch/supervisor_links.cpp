@@ -111,6 +111,13 @@ void Supervisor::writer_message(const Message& message, std::vector<UniqueFd> fd
 bool Supervisor::client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds) {
   link.role = Link::Role::client;
   const std::string request = message.text("id");
+  if (request.empty()) {
+    return refuse(link.socket,
+                  {ErrorCode::bad_message,
+                   cat("'", message.type(), "' needs an \"id\", so that its answer can be told"),
+                   message.type(),
+                   {}});
+  }
   if (fds.size() != 1) {
     return refuse(link.socket,
                   {ErrorCode::bad_message,
@@ -135,29 +142,43 @@ bool Supervisor::client_packet(Link& link, const Message& message, std::vector<U
 // To the agent's lease; the answer comes back by forward_to_scorer.
 bool Supervisor::forward_score(Link& link, const Message& message, std::vector<UniqueFd> fds) {
   const std::string name = message.text("agent");
+  Error error{ErrorCode::agent_lost, cat("there is no agent '", name, "'"), name, {}};
   for (Link& other : links_) {
     if (other.role != Link::Role::agent || other.agent != name) continue;
+    if (!other.waiting_score.empty()) {
+      error = {ErrorCode::usage,
+               cat("agent '", name, "' is scoring already: ask again later"),
+               name,
+               {}};
+      break;
+    }
     if (!other.socket.try_send(message.dump(), {fds[0].get()})) break;
-    link.waiting_score = message.text("id");
     other.waiting_score = message.text("id");
+    other.scorer = link.id;
     return true;
   }
-  return refuse(link.socket,
-                {ErrorCode::agent_lost, cat("there is no agent '", name, "'"), name, {}},
-                message.text("id"));
+  return refuse(link.socket, error, message.text("id"));
 }
 
+// Only to the connection that asked: other clients use the same request ids.
 void Supervisor::forward_to_scorer(Link& agent, const Message& message,
                                    const std::vector<UniqueFd>& fds) {
   if (agent.waiting_score.empty() || message.text("id") != agent.waiting_score) return;
   std::vector<int> raw;
   for (const UniqueFd& fd : fds) raw.push_back(fd.get());
-  for (Link& other : links_) {
-    if (other.role != Link::Role::client || other.waiting_score != agent.waiting_score) continue;
-    (void)other.socket.try_send(message.dump(), raw);  // a client that went away misses its answer
-    if (message.type() != "progress") other.waiting_score.clear();
-  }
+  // A client that went away misses its answer.
+  if (Link* to = find_link(agent.scorer)) (void)to->socket.try_send(message.dump(), raw);
   if (message.type() != "progress") agent.waiting_score.clear();
+}
+
+// A lease that ends while its agent scores: the client would wait for ever.
+void Supervisor::fail_score(Link& agent) {
+  Message lost = error_message({ErrorCode::agent_lost,
+                                cat("agent ", agent.agent, " ended while it scored"),
+                                agent.agent,
+                                {}});
+  lost.set("id", agent.waiting_score);
+  forward_to_scorer(agent, lost, {});
 }
 
 }  // namespace polykv

@@ -68,6 +68,16 @@ Status check_pool_name(const std::string& name) {
   return {};
 }
 
+// A segment is computed on one version and may only follow that one.
+Status check_follows(const Registry& registry, const std::string& name,
+                     const std::vector<std::shared_ptr<HeldSegment>>& past) {
+  const Pool* pool = registry.find(name);
+  const bool follows = pool == nullptr ? past.empty() : pool->current->segments == past;
+  if (follows) return {};
+  return fail(ErrorCode::usage,
+              cat("pool '", name, "' was written by another request meanwhile: ask again"), name);
+}
+
 }  // namespace
 
 std::string Supervisor::holders() const {
@@ -204,6 +214,7 @@ bool Supervisor::take_segment(const std::shared_ptr<PoolJob>& job, const Message
   const CodecSpec codec = job->codecs[job->n_taken];
   Status good =
       fds.size() == 1 ? Status() : fail(ErrorCode::bad_message, "a segment without memory");
+  if (good) good = check_follows(registry_, job->names[job->n_taken], job->past);
   std::shared_ptr<Version> version;
   if (good) {
     auto segment = registry_.admit(std::move(fds[0]), job->n_tokens, codec);
@@ -264,6 +275,7 @@ bool Supervisor::tokenise_for(Link& link, const Message& message, std::vector<Un
   const std::string request = message.text("id");
   WriterJob task;
   task.request.set("form", message.text("form")).set("first", message.flag("first", true));
+  task.request.set("role", message.text("role", "system"));
   task.fds = std::move(fds);
   const auto send = [this, id, request](Message answer, const std::vector<UniqueFd>& memory) {
     answer.set("id", request);
@@ -311,7 +323,7 @@ bool Supervisor::prefill_for(Link& link, const Message& message, std::vector<Uni
   if (good) {
     prefill(job, std::move(fds[0]));
   } else {
-    end_job(job, &good.error());
+    answer_job(*job, error_message(good.error()));
   }
   return true;
 }

@@ -1,6 +1,6 @@
 // An agent without a model: it answers with its prompt, and the prompt says how to misbehave.
 //   pool "broken": it ends with exit code 3 once it is attached
-//   prompt: see the table in generate()
+//   prompt: see generate(); tokens to score: see score()
 #include <unistd.h>
 
 #include <csignal>
@@ -8,6 +8,7 @@
 
 #include "ipc/control.h"
 #include "ipc/fd_socket.h"
+#include "ipc/memory.h"
 
 namespace polykv {
 namespace {
@@ -88,11 +89,27 @@ struct FakeAgent {
     done(id, "eos", prompt);
   }
 
+  // One token: it dies; two: it never answers; more: their bytes come back as scores.
+  bool score() {
+    auto packet = lease.receive();
+    if (!packet || packet->fds.size() != 1) return false;  // the lease ended
+    const auto request = Message::parse(packet->text);
+    const auto tokens = SharedView::map(std::move(packet->fds[0]));
+    if (!request || !tokens) return false;
+    const size_t rows = tokens->data().size() / sizeof(uint32_t);
+    if (rows == 1) (void)std::raise(SIGKILL);
+    if (rows == 2) return true;
+    Message scores("scores");
+    scores.set("id", request->text("id")).set("rows", rows).set("vocab", 1);
+    return static_cast<bool>(lease.send(scores.dump(), {tokens->fd()}));
+  }
+
   int serve() {
     while (true) {
       auto message = control.receive(-1, lease.fd());
-      if (!message || !*message || (*message)->type() == "stop") return 0;
-      if ((*message)->type() == "start") generate(**message);
+      if (!message || (*message && (*message)->type() == "stop")) return 0;
+      if (!*message && !score()) return 0;
+      if (*message && (*message)->type() == "start") generate(**message);
     }
   }
 };

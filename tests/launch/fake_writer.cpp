@@ -99,22 +99,34 @@ struct FakeWriter {
     }
     if (text == "tell") return fail_job(request, {ErrorCode::usage, image_from, {}, {}});
     if (text.starts_with("wait:")) wait_for(text.substr(5));
-    auto spec = testing::small_spec(tokens, *parse_codec(request.texts("codecs").at(0)));
-    spec.starts_context = fds.size() == 1;
+    for (const std::string& codec : request.texts("codecs")) {
+      if (!hand_over(request, tokens, text, codec, fds.size() == 1)) return;
+    }
+  }
+
+  bool hand_over(const Message& request, const std::vector<uint32_t>& tokens,
+                 const std::string& text, const std::string& codec, bool first) {
+    const auto refuse = [&](const Error& error) {
+      fail_job(request, error);
+      return false;
+    };
+    auto spec = testing::small_spec(tokens, *parse_codec(codec));
+    spec.starts_context = first;
     if (text == "other model") spec.model = testing::small_model(0x11);
     if (text == "short") spec.tokens.pop_back();
     MemoryRoom room;
     if (request.has("budget_left")) room.budget = request.id("budget_left");
     if (auto fits = check_room(segment_bytes(spec), room, request.text("holders")); !fits) {
-      return fail_job(request, fits.error());
+      return refuse(fits.error());
     }
     auto segment = testing::small_segment(spec);
     if (segment && text == "spoiled") segment = testing::spoiled_segment(std::move(*segment));
-    if (!segment) return fail_job(request, segment.error());
+    if (!segment) return refuse(segment.error());
     Message answer("segment");
-    answer.set_id("job", request.id("job")).set("codec", codec_name(spec.codec));
+    answer.set_id("job", request.id("job")).set("codec", codec);
     answer.set("tokens", spec.tokens.size()).set("seconds", 0.5);
     send(answer, text == "no memory" ? std::vector<int>{} : std::vector<int>{segment->get()});
+    return true;
   }
 
   void handle(Packet packet) {

@@ -196,6 +196,22 @@ TEST_F(SessionWriter, prefill_makes_a_pool_per_codec_and_none_without_a_codec) {
   EXPECT_EQ(ready->at(0).message.integer("tokens"), 12);
 }
 
+TEST_F(SessionWriter, segment_follows_only_the_version_that_it_was_computed_on) {
+  start();
+  const auto tokens = testing::counted_tokens(12);
+  const auto memory = share_bytes("polykv-tokens", std::as_bytes(std::span(tokens)), {});
+  ASSERT_TRUE(memory);
+  Message prefill("prefill");
+  prefill.set_id("job", 0).set("pool", "w");
+  prefill.set("codecs", std::vector<std::string>{"f32", "f32"});  // the same pool twice
+  expect_error(client().ask_with_memory(prefill, memory->get(), 2), ErrorCode::usage,
+               {"'w-f32'", "meanwhile"});
+  const auto pools = status().objects("pools");
+  ASSERT_EQ(pools.size(), 1u);
+  EXPECT_EQ(pools[0].integer("version"), 1);
+  EXPECT_EQ(pools[0].integer("tokens"), 12);
+}
+
 TEST_F(SessionWriter, prefill_that_comes_before_the_model_is_packed_waits_for_it) {
   const std::string fifo = temp("fifo");
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
