@@ -178,6 +178,12 @@ Result<MemoryUse> memory_use(pid_t pid) {
   return use;
 }
 
+Result<UniqueFd> watch_process(pid_t pid) {
+  UniqueFd fd(::pidfd_open(pid, 0));
+  if (!fd) return fail_errno(cat("watching process ", pid));
+  return fd;
+}
+
 std::string program_directory() {
   std::string path(4096, '\0');
   const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size());

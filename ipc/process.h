@@ -44,6 +44,9 @@ class Child {
   std::optional<ExitState> ended_;
 };
 
+// A descriptor that is readable once the process has ended; io if there is no such process.
+Result<UniqueFd> watch_process(pid_t pid);
+
 // Of /proc/<pid>/smaps_rollup, in bytes. pid 0: the calling process.
 struct MemoryUse {
   uint64_t pss = 0;

@@ -1,4 +1,5 @@
 // Opening of a sealed segment: nothing in it is believed before it was checked.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -121,6 +122,11 @@ Status check_planes(const std::vector<PlaneEntry>& table, Bytes bytes) {
     const uint64_t checksum = checksum64(bytes.subspan(table[i].offset, table[i].bytes));
     if (checksum != table[i].checksum) {
       return bad_segment(cat("plane ", i, "'s checksum"), cat(table[i].checksum), cat(checksum));
+    }
+    const uint64_t end = table[i].offset + table[i].bytes;
+    const Bytes padding = bytes.subspan(end, align_plane(end) - end);
+    if (std::ranges::any_of(padding, [](std::byte byte) { return byte != std::byte{0}; })) {
+      return bad_segment(cat("padding after plane ", i), "bytes that are not 0", "zeros");
     }
   }
   return {};

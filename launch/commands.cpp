@@ -1,14 +1,23 @@
 // up, ask, append, status, down.
 #include "launch/commands.h"
 
+#include <poll.h>
+
 #include <iomanip>
 #include <iostream>
 
+#include "ipc/process.h"
 #include "launch/inputs.h"
 #include "launch/progress.h"
 
 namespace polykv {
 namespace {
+
+Message hello() {
+  Message message("hello");
+  message.set("client", "polykv");
+  return message;
+}
 
 Status prepare(Client& client, const UpOptions& options, const std::string& context) {
   if (!context.empty()) {
@@ -145,12 +154,16 @@ Status show_status(const std::string& runtime, bool json, int interrupt_fd) {
 Status down(const std::string& runtime, int interrupt_fd) {
   auto client = Client::connect(runtime, interrupt_fd);
   if (!client) return pass(client);
+  auto welcome = client->ask(hello());
+  if (!welcome) return pass(welcome);
+  auto supervisor = watch_process(static_cast<pid_t>(welcome->integer("runtime")));
+  if (!supervisor) return pass(supervisor);
   if (auto ok = client->ask(Message("shutdown")); !ok) return pass(ok);
-  while (true) {  // gone when its connection ends
-    auto message = client->receive();
-    if (!message && message.error().code == ErrorCode::not_running) return {};
-    if (!message) return pass(message);
+  pollfd waits[] = {{supervisor->get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
+  while (::poll(waits, 2, -1) < 0 && errno == EINTR) {
   }
+  if (waits[0].revents != 0) return {};
+  return fail(ErrorCode::cancelled, "interrupted before the runtime had ended");
 }
 
 }  // namespace polykv

@@ -117,6 +117,7 @@ class Interrupted(harness.Case):
     def test_down_ends_everything(self):
         up = self.up("--context", self.gpl(n_bytes=2000), "--agents", 1)
         self.polykv("down", "--runtime", self.runtime)
+        self.assertFalse(self.runtime.exists(), "down comes back when all is gone")
         up.communicate(timeout=harness.DEADLINE_S)
         self.assertEqual(up.returncode, 0)
         self.assert_nothing_left()
