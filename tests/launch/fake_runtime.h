@@ -9,6 +9,7 @@
 
 #include "launch/run_job.h"
 #include "tests/ipc/temp_dir.h"
+#include "tests/launch/expect_error.h"
 
 namespace polykv::testing {
 
@@ -109,17 +110,5 @@ class FakeRuntime : public ::testing::Test {
   UniqueFd guard_ = guard_against_hanging();
   std::unique_ptr<Session> session_;
 };
-
-// The code, and every one of the words in the sentence.
-template <class T>
-void expect_error(const Result<T>& result, ErrorCode code,
-                  std::initializer_list<std::string> words) {
-  ASSERT_FALSE(result) << "an error was expected: " << error_name(code);
-  EXPECT_EQ(result.error().code, code) << result.error().message;
-  for (const std::string& word : words) {
-    EXPECT_NE(result.error().message.find(word), std::string::npos)
-        << "'" << word << "' is not in: " << result.error().message;
-  }
-}
 
 }  // namespace polykv::testing
