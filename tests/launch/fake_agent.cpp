@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <map>
 
 #include "ipc/control.h"
@@ -121,7 +122,7 @@ int run(std::map<std::string, std::string> options) {
   FakeAgent agent{.runtime = runtime,
                   .name = name,
                   .pool = options["--pool"],
-                  .version = std::atoi(options["--pool-version"].c_str()),
+                  .version = std::strtoll(options["--pool-version"].c_str(), nullptr, 10),
                   .control = std::move(*control),
                   .lease = {}};
   if (!agent.attach()) return 2;
