@@ -1,7 +1,7 @@
 // Start here for agents/: the agent process. Attach (no prefill, no model file), generate, report.
 //
-//   supervisor ── lease: fds of image, manifest, segments ──► Agent ── start/token/done (ZeroMQ) ──
-//   supervisor
+//   supervisor ── lease: fds of image, manifest, segments ──► Agent
+//   supervisor ◄── start, token, done (ZeroMQ) ─────────────► Agent
 //
 // Everything shared is mapped read-only; all that an agent writes is its own. The lease's end (the
 // supervisor closed or died) ends the process. One thread serves; a team computes.

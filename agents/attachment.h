@@ -1,10 +1,5 @@
-// Attaching to a pool: a lease from the supervisor, and one version of the pool as this agent reads
-// it.
-//
-//   request_lease ─► Grant {connection, fds} ─► open_layout ─► Layout {spans in order of position}
-//
-// The connection is the lease: it lives as long as this process holds it. Nothing that arrives is
-// trusted: seals, sizes, headers, identities and the model's fingerprint are checked before use.
+// Attaching to a pool: request_lease ─► Grant {connection, fds} ─► open_layout (ipc/pool.h).
+// The connection is the lease: it lives as long as this process holds it.
 #pragma once
 
 #include <string>

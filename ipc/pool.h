@@ -1,12 +1,12 @@
-// Start here for ipc/: what processes share. Every shared byte is immutable; what changes is told
-// by message.
+// Start here for ipc/: what processes share. Every shared byte is immutable; what changes is told by
+// message.
 //
-//   segment   encoded K/V of a run of tokens, all layers     ipc/segment.h, ipc/plane.h,
-//   ipc/codec.h version   sealed manifest: an ordered list of spans      ipc/manifest.h pool      a
-//   named sequence of versions for one model     kept by the supervisor, told by message memory
-//   sealed memfds, limits, read-only mappings      ipc/memory.h, ipc/limits.h lease     an agent's
-//   hold on a version: a connection     ipc/fd_socket.h control   JSON messages over ZeroMQ and the
-//   fd socket    ipc/message.h, ipc/control.h
+//   segment   encoded K/V of a run of tokens, all layers    ipc/segment.h, ipc/plane.h, ipc/codec.h
+//   version   sealed manifest: an ordered list of spans     ipc/manifest.h
+//   pool      a named sequence of versions for one model    kept by the supervisor
+//   memory    sealed memfds, limits, read-only mappings     ipc/memory.h, ipc/limits.h
+//   lease     an agent's hold on a version: a connection    ipc/fd_socket.h
+//   control   JSON messages over ZeroMQ and the fd socket   ipc/message.h, ipc/control.h
 //
 // This header is the reading side's entry: fds that came with a lease ─► open_layout ─► Layout.
 #pragma once

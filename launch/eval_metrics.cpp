@@ -58,7 +58,11 @@ double quantile(std::vector<double> values, double fraction) {
   return values[rank];
 }
 
-double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
 
 double standard_error(std::span<const double> values) {
   const double middle = mean(values);

@@ -21,7 +21,7 @@ void add_samples(std::span<const float> base, std::span<const float> codec,
                  std::span<const uint32_t> tokens, uint32_t n_vocab, EvalSamples& samples);
 
 double mean(std::span<const double> values);
-double median(std::vector<double> values);                     // by value: it is reordered
+double median(std::vector<double> values);                     // middle, or mean of the two
 double quantile(std::vector<double> values, double fraction);  // nearest rank
 double standard_error(std::span<const double> values);         // of the mean
 

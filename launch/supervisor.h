@@ -2,8 +2,8 @@
 // out, binds the control sockets, and starts, watches and restarts the writer and the agents. No
 // model arithmetic.
 //
-//   clients ── ROUTER/XPUB ──► Supervisor ◄── SEQPACKET (fds, leases) ── writer, agents, clients
-//   with memory
+//   clients, agents ── ROUTER/XPUB: requests, answers, events ──► Supervisor
+//   writer, agents, clients ── SEQPACKET: memory, leases ───────► Supervisor
 //
 // One thread, one event loop. What changes is here and is told by message; what is shared never
 // changes.
@@ -69,6 +69,7 @@ class Supervisor {
   bool reply_part(const std::string& client, const std::string& request, Message message);
   void start_agents(const std::string& client, const Message& message);
   Status spawn_agent(AgentRecord& agent);
+  void stop_agent(AgentRecord& agent);
   void stop_agents(const std::string& client, const Message& message);
   void agent_ended(AgentRecord& agent, const std::string& story);
   void settle_start(const std::string& agent, const Error* failure);

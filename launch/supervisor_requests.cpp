@@ -172,6 +172,7 @@ void Supervisor::start_agents(const std::string& client, const Message& message)
     agent.version = (*version)->number;
     if (auto spawned = spawn_agent(agent); !spawned) {
       agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
+      for (const std::string& name : start.started) stop_agent(*agents_.find(name));
       return refuse(spawned.error());
     }
     start.names.insert(agent.name);
@@ -248,6 +249,12 @@ void Supervisor::agent_ended(AgentRecord& agent, const std::string& story) {
   for (const Generation& generation : agents_.withdraw("")) fail_generation(generation);
 }
 
+void Supervisor::stop_agent(AgentRecord& agent) {
+  agent.stopping = true;
+  if (!agent.routing.empty()) (void)control_->send(agent.routing, Message("stop"));
+  if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
+}
+
 void Supervisor::stop_agents(const std::string& client, const Message& message) {
   const std::string name = message.text("agent");
   if (!name.empty() && agents_.find(name) == nullptr) {
@@ -257,9 +264,7 @@ void Supervisor::stop_agents(const std::string& client, const Message& message) 
   }
   for (auto& [known, agent] : agents_.all()) {
     if (!name.empty() && known != name) continue;
-    agent.stopping = true;
-    if (!agent.routing.empty()) (void)control_->send(agent.routing, Message("stop"));
-    if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
+    stop_agent(agent);
   }
   reply(client, message.text("id"), Message("ok"));
 }

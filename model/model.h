@@ -1,10 +1,10 @@
 // Start here for model/: text and tensors. This room knows no pool.
 //
-//   model file ─► pack_image ─► sealed image (model/image.h, from model/gguf.h), mapped by every
-//   process text ─► ChatFormat ─► Tokenizer ─► tokens (model/chat.h, model/tokenizer.h) tokens ─►
-//   prefill: layer by layer, by libtorch, in the writer (model/prefill.h) ─► K/V tokens ─► Decoder:
-//   native, in every agent, attention behind one hook (model/decoder.h) ─► logits logits ─► Sampler
-//   ─► token ─► TextStream ─► text (model/sampler.h, model/text_stream.h)
+//   file   ─► pack_image ─► sealed image, mapped by every process   model/gguf.h, model/image.h
+//   text   ─► ChatFormat ─► Tokenizer ─► tokens                     model/chat.h, model/tokenizer.h
+//   tokens ─► prefill: layer by layer, by libtorch, in the writer   model/prefill.h ─► K/V
+//   tokens ─► Decoder: native, in agents, one hook for attention    model/decoder.h ─► logits
+//   logits ─► Sampler ─► token ─► TextStream ─► text                model/sampler.h, text_stream.h
 #pragma once
 
 #include <memory>

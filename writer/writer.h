@@ -1,7 +1,7 @@
 // Start here for writer/: text -> tokens -> prefill -> encoded, sealed segments -> supervisor.
 //
-//   supervisor ── text, tokens, past segments (fds) ──► Writer ── image, tokens, segments (fds) ──►
-//   supervisor
+//   supervisor ── text, tokens, past segments (fds) ──► Writer
+//   supervisor ◄── image, tokens, segments (fds) ────── Writer
 //
 // The writer keeps nothing that matters: the supervisor holds every fd, so a writer that dies loses
 // only the job at hand, and a new one is given the image and the segments back. One thread, one job

@@ -81,6 +81,7 @@ TEST(EvalMetrics, statistics_of_known_numbers) {
   const std::vector<double> values{9, 1, 4, 2, 4};
   EXPECT_DOUBLE_EQ(mean(values), 4);
   EXPECT_DOUBLE_EQ(median(values), 4);
+  EXPECT_DOUBLE_EQ(median({1, 9, 3, 4}), 3.5);
   // Squares of the differences: 25 + 9 + 0 + 4 + 0 = 38; / 4, / 5.
   EXPECT_DOUBLE_EQ(standard_error(values), std::sqrt(38.0 / 4 / 5));
   EXPECT_DOUBLE_EQ(standard_error(std::vector<double>{3, 3, 3}), 0);
