@@ -1,6 +1,8 @@
 // The native forward pass against an independent implementation, and its bits against its own.
 #include "model/decoder.h"
 
+#include <algorithm>
+
 #include "tests/model/logits_fixture.h"
 #include "tests/model/plain_attention.h"
 #include "tests/model/real_model.h"
