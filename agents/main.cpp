@@ -31,7 +31,8 @@ int main(int argc, char** argv) {
                  "Refuse a pool that another model made (32 hexadecimal digits)");
   app.add_option("--threads", options.n_threads, "Threads for decoding")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--isa", options.isa, "Force kernels by name (ref, avx2)")->envname("POLYKV_ISA");
+  app.add_option("--isa", options.isa, "Force kernels by name (ref, avx2, avx512)")
+      ->envname("POLYKV_ISA");
   app.add_flag("--verify", options.verify, "Check every checksum of the pool before use");
   app.add_option("--started-ns", options.started_ns,
                  "Monotonic clock when the process was asked for (attach time counts from it)");
