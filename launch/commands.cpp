@@ -1,4 +1,4 @@
-// up, ask, append, status, down.
+// up, ask, append, fork, drop, status, down.
 #include "launch/commands.h"
 
 #include <poll.h>
@@ -32,14 +32,16 @@ Status prepare(Client& client, const UpOptions& options, const std::string& cont
 }
 
 void print_pools(const Message& snapshot, std::ostream& out) {
-  out << "\npool             version  tokens  codec     MB  bits/element  segments  versions\n";
+  out << "\npool             version  tokens  codec     MB  bits/element  segments  versions  "
+         "pinned\n";
   for (const Message& pool : snapshot.objects("pools")) {
     out << std::left << std::setw(16) << pool.text("pool") << std::right << std::setw(8)
         << pool.integer("version") << std::setw(8) << pool.integer("tokens") << "  " << std::left
         << std::setw(6) << pool.text("codec") << std::right << std::fixed << std::setprecision(1)
         << std::setw(6) << static_cast<double>(pool.integer("bytes")) / 1e6 << std::setprecision(3)
         << std::setw(14) << pool.number("bits_per_element") << std::setw(10)
-        << pool.integer("segments") << std::setw(10) << pool.integer("versions") << '\n';
+        << pool.integer("segments") << std::setw(10) << pool.integer("versions") << std::setw(8)
+        << pool.integer("pinned") << '\n';
   }
 }
 
@@ -98,7 +100,7 @@ Status up(const UpOptions& options, int interrupt_fd) {
     return (*session)->stop(ready);
   }
   std::cout << "ready in " << (*session)->runtime()
-            << " (polykv ask, append, status, down; Ctrl-C ends it)" << std::endl;
+            << " (polykv ask, append, fork, drop, status, down; Ctrl-C ends it)" << std::endl;
   return (*session)->wait();
 }
 
@@ -135,6 +137,31 @@ Status append(const std::string& runtime, const std::string& pool,
   std::cout << "pool " << pool << " version " << ready.integer("version") << ": "
             << ready.integer("tokens") << " tokens in " << ready.integer("segments")
             << " segments, " << ready.integer("prefill_tokens") << " of them prefilled now\n";
+  return {};
+}
+
+Status fork(const std::string& runtime, const std::string& pool, int64_t version,
+            const std::string& to, int interrupt_fd) {
+  auto client = Client::connect(runtime, interrupt_fd);
+  if (!client) return pass(client);
+  Message request("pool_fork");
+  const auto ready = client->ask(request.set("pool", pool).set("version", version).set("to", to));
+  if (!ready) return pass(ready);
+  std::cout << "pool " << to << " version " << ready->integer("version") << ": the "
+            << ready->integer("tokens") << " tokens of pool " << pool << ", nothing copied\n";
+  return {};
+}
+
+Status drop(const std::string& runtime, const std::string& pool, int interrupt_fd) {
+  auto client = Client::connect(runtime, interrupt_fd);
+  if (!client) return pass(client);
+  const auto dropped = client->ask(Message("pool_drop").set("pool", pool));
+  if (!dropped) return pass(dropped);
+  std::cout << "pool " << pool << " is dropped";
+  if (const int64_t leases = dropped->integer("leases"); leases > 0) {
+    std::cout << "; its memory is free when the " << leases << " lease(s) on it end";
+  }
+  std::cout << '\n';
   return {};
 }
 

@@ -30,6 +30,9 @@ Status ask(const AskCommand& command, int interrupt_fd);
 
 Status append(const std::string& runtime, const std::string& pool,
               const std::vector<std::string>& paths, int interrupt_fd);
+Status fork(const std::string& runtime, const std::string& pool, int64_t version,
+            const std::string& to, int interrupt_fd);
+Status drop(const std::string& runtime, const std::string& pool, int interrupt_fd);
 Status show_status(const std::string& runtime, bool json, int interrupt_fd);
 Status down(const std::string& runtime, int interrupt_fd);
 

@@ -25,6 +25,8 @@ struct Arguments {
   std::string private_runtime;
   std::string append_pool = "main";
   std::vector<std::string> append_paths;
+  std::string pool, fork_to;  // of fork and drop
+  int64_t fork_version = 0;
   uint64_t budget = 0;
   bool status_json = false;
   bool verbose = false;
@@ -106,6 +108,16 @@ void add_clients(CLI::App& app, Arguments& a) {
   append->add_option("files", a.append_paths, "Files, directories, or -")->required();
   append->add_option("--pool", a.append_pool, "Pool")->capture_default_str();
 
+  CLI::App* fork = app.add_subcommand("fork", "A new pool with a pool's memory: nothing is copied");
+  add_runtime(*fork, a.runtime)->envname("POLYKV_RUNTIME");
+  fork->add_option("pool", a.pool, "Pool")->required();
+  fork->add_option("new", a.fork_to, "Name of the new pool")->required();
+  fork->add_option("--pool-version", a.fork_version, "Version of the pool; 0 = current");
+
+  CLI::App* drop = app.add_subcommand("drop", "Forget a pool; agents on it may finish");
+  add_runtime(*drop, a.runtime)->envname("POLYKV_RUNTIME");
+  drop->add_option("pool", a.pool, "Pool")->required();
+
   CLI::App* status = app.add_subcommand("status", "Pools, agents, memory");
   add_runtime(*status, a.runtime)->envname("POLYKV_RUNTIME");
   status->add_flag("--json", a.status_json, "As JSON");
@@ -159,6 +171,10 @@ Status dispatch(const CLI::App& app, const Arguments& a, int signals) {
   if (app.got_subcommand("append")) {
     return polykv::append(a.runtime, a.append_pool, a.append_paths, signals);
   }
+  if (app.got_subcommand("fork")) {
+    return polykv::fork(a.runtime, a.pool, a.fork_version, a.fork_to, signals);
+  }
+  if (app.got_subcommand("drop")) return polykv::drop(a.runtime, a.pool, signals);
   if (app.got_subcommand("status")) return polykv::show_status(a.runtime, a.status_json, signals);
   if (app.got_subcommand("down")) return polykv::down(a.runtime, signals);
   return polykv::run_eval(a.eval, signals);

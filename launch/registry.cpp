@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iomanip>
 #include <set>
+#include <utility>
 
 namespace polykv {
 namespace {
@@ -23,8 +24,12 @@ std::vector<std::shared_ptr<Version>> live_versions(const Pool& pool) {
   for (const auto& earlier : pool.earlier) {
     if (auto version = earlier.lock()) live.push_back(std::move(version));
   }
-  live.push_back(pool.current);
+  if (pool.current) live.push_back(pool.current);
   return live;
+}
+
+void forget_expired(Pool& pool) {
+  std::erase_if(pool.earlier, [](const auto& earlier) { return earlier.expired(); });
 }
 
 // Bytes of a pool's live versions; a segment shared by several counts once.
@@ -40,6 +45,8 @@ uint64_t pool_bytes(const Pool& pool, std::set<const HeldSegment*>& counted) {
 }
 
 }  // namespace
+
+std::string dropped_name(const std::string& pool) { return pool + " (dropped)"; }
 
 std::string megabytes(uint64_t bytes) {
   std::ostringstream out;
@@ -93,35 +100,95 @@ Result<std::shared_ptr<Version>> Registry::publish(const std::string& pool_name,
                                                    const CodecSpec& codec,
                                                    std::shared_ptr<HeldSegment> segment) {
   const Pool* before = find(pool_name);
-  auto version = std::make_shared<Version>();
-  version->number = before == nullptr ? 1 : before->current->number + 1;
-  version->manifest.version = version->number;
-  std::memcpy(version->manifest.model.data(), segment->view.header().model,
-              version->manifest.model.size());
-  if (before != nullptr) version->segments = before->current->segments;
-  version->segments.push_back(std::move(segment));
-  if (version->segments.size() > kSpansMax) {
+  std::vector<std::shared_ptr<HeldSegment>> segments;
+  if (before != nullptr) segments = before->current->segments;
+  segments.push_back(std::move(segment));
+  if (segments.size() > kSpansMax) {
     return fail(ErrorCode::memory_limit,
                 cat("pool ", pool_name, " has ", kSpansMax,
                     " segments already: start a new pool with its text"),
-                cat(version->segments.size()), cat(kSpansMax));
+                cat(segments.size()), cat(kSpansMax));
   }
+  return add(pool_name, codec, std::move(segments), memory_room());
+}
+
+// The next version of a pool, or the first.
+Result<std::shared_ptr<Version>> Registry::add(const std::string& pool_name, const CodecSpec& codec,
+                                               std::vector<std::shared_ptr<HeldSegment>> segments,
+                                               const MemoryRoom& room) {
+  const Pool* before = find(pool_name);
+  if (before == nullptr && pools_.size() >= kPoolsMax) {
+    return fail(ErrorCode::memory_limit,
+                cat("pool '", pool_name, "' would be one more than the ", kPoolsMax,
+                    " that a runtime keeps: drop one first"),
+                cat(pools_.size() + 1), cat(kPoolsMax));
+  }
+  const auto last = last_numbers_.find(pool_name);
+  const uint64_t dropped = last == last_numbers_.end() ? 0 : last->second;
+  auto version = std::make_shared<Version>();
+  version->number = (before == nullptr ? dropped : before->current->number) + 1;
+  version->manifest.version = version->number;
+  std::memcpy(version->manifest.model.data(), segments.front()->view.header().model,
+              version->manifest.model.size());
+  version->segments = std::move(segments);
   int64_t offset = 0;
   for (const auto& part : version->segments) {
     version->manifest.spans.push_back(span_of(*part, offset));
     offset += part->view.n_tokens();
   }
-  auto fd = seal_manifest(version->manifest, memory_room());
+  auto fd = seal_manifest(version->manifest, room);
   if (!fd) return pass(fd);
   version->manifest_fd = std::move(*fd);
 
   Pool& pool = pools_[pool_name];
   if (pool.current) pool.earlier.emplace_back(pool.current);
-  std::erase_if(pool.earlier, [](const auto& earlier) { return earlier.expired(); });
   pool.name = pool_name;
   pool.codec = codec;
   pool.current = version;
+  forget_expired(pool);
   return version;
+}
+
+Result<std::shared_ptr<Version>> Registry::fork(const std::string& pool_name, uint64_t number,
+                                                const std::string& to, const MemoryRoom& room) {
+  auto origin = version(pool_name, number);
+  if (!origin) return origin;
+  return add(to, find(pool_name)->codec, (*origin)->segments, room);
+}
+
+Status Registry::drop(const std::string& pool_name) {
+  if (auto there = version(pool_name, 0); !there) return pass(there);
+  Pool pool = std::move(pools_.extract(pool_name).mapped());
+  last_numbers_[pool_name] = pool.current->number;
+  pool.name = dropped_name(pool_name);
+  pool.pinned.clear();
+  pool.earlier.emplace_back(std::exchange(pool.current, nullptr));
+  dropped_.push_back(std::move(pool));
+  for (Pool& one : dropped_) forget_expired(one);
+  std::erase_if(dropped_, [](const Pool& one) { return one.earlier.empty(); });
+  return {};
+}
+
+Result<uint64_t> Registry::pin(const std::string& pool_name, uint64_t number) {
+  auto wanted = version(pool_name, number);
+  if (!wanted) return pass(wanted);
+  const uint64_t exact = (*wanted)->number;
+  pools_[pool_name].pinned[exact] = std::move(*wanted);
+  return exact;
+}
+
+Result<uint64_t> Registry::unpin(const std::string& pool_name, uint64_t number) {
+  const auto wanted = version(pool_name, number);
+  if (!wanted) return pass(wanted);
+  const uint64_t exact = (*wanted)->number;
+  auto& pinned = pools_[pool_name].pinned;
+  if (pinned.erase(exact) == 1) return exact;
+  std::string numbers;
+  for (const auto& [known, unused] : pinned) numbers += cat(numbers.empty() ? "" : ", ", known);
+  return fail(ErrorCode::usage,
+              cat("version ", exact, " of pool '", pool_name, "' is not pinned; pinned ",
+                  numbers.empty() ? "are none" : cat("is ", numbers)),
+              cat(exact), numbers);
 }
 
 const Pool* Registry::find(const std::string& pool) const {
@@ -157,6 +224,7 @@ uint64_t Registry::held_bytes() const {
   std::set<const HeldSegment*> counted;
   uint64_t bytes = image_ ? image_->view.data().size() : 0;
   for (const auto& [name, pool] : pools_) bytes += pool_bytes(pool, counted);
+  for (const Pool& pool : dropped_) bytes += pool_bytes(pool, counted);
   return bytes;
 }
 
@@ -164,14 +232,19 @@ std::string Registry::holders(const std::multimap<std::string, std::string>& age
   std::string sentence =
       image_ ? cat("model image ", megabytes(image_->view.data().size())) : "nothing";
   std::set<const HeldSegment*> counted;
-  for (const auto& [name, pool] : pools_) {
-    sentence += cat(", pool ", name, " ", megabytes(pool_bytes(pool, counted)), " in ",
-                    live_versions(pool).size(), " version(s)");
-    const auto [first, last] = agents_by_pool.equal_range(name);
+  const auto add_pool = [&](const Pool& pool) {
+    const size_t versions = live_versions(pool).size();
+    if (versions == 0) return;  // dropped, and free by now
+    sentence += cat(", pool ", pool.name, " ", megabytes(pool_bytes(pool, counted)), " in ",
+                    versions, " version(s)");
+    if (!pool.pinned.empty()) sentence += cat(", ", pool.pinned.size(), " pinned");
+    const auto [first, last] = agents_by_pool.equal_range(pool.name);
     std::string agents;
     for (auto it = first; it != last; ++it) agents += (agents.empty() ? "" : ", ") + it->second;
     if (!agents.empty()) sentence += cat(" (held by ", agents, ")");
-  }
+  };
+  for (const auto& [name, pool] : pools_) add_pool(pool);
+  for (const Pool& pool : dropped_) add_pool(pool);
   return sentence;
 }
 

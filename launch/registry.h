@@ -26,7 +26,7 @@ struct HeldSegment {
   Fingerprint identity{};  // XXH3-128 of its header
 };
 
-// An immutable version; it lives as long as the pool shows it or a lease holds it.
+// An immutable version; it lives as long as the pool shows or pins it, or a lease holds it.
 struct Version {
   uint64_t number = 0;
   Manifest manifest;
@@ -42,7 +42,10 @@ struct Pool {
   CodecSpec codec;
   std::shared_ptr<Version> current;
   std::vector<std::weak_ptr<Version>> earlier;
+  std::map<uint64_t, std::shared_ptr<Version>> pinned;  // stay, whatever is current
 };
+
+inline constexpr size_t kPoolsMax = 1000;  // a snapshot lists them all
 
 class Registry {
  public:
@@ -59,6 +62,17 @@ class Registry {
   Result<std::shared_ptr<Version>> publish(const std::string& pool_name, const CodecSpec& codec,
                                            std::shared_ptr<HeldSegment> segment);
 
+  // A pool named `to` whose first version has the same segments as this one: nothing is copied.
+  // REQUIRES: there is no pool `to`.
+  Result<std::shared_ptr<Version>> fork(const std::string& pool_name, uint64_t number,
+                                        const std::string& to, const MemoryRoom& room);
+  // The pool is gone from the list; what leases hold of it is counted until they end. Its name may
+  // be taken again, its version numbers never are: an old lease cannot be mistaken for a new one.
+  Status drop(const std::string& pool_name);
+  // Keeps a version (0 = current) although a newer one comes; pinned twice is pinned once.
+  Result<uint64_t> pin(const std::string& pool_name, uint64_t number);
+  Result<uint64_t> unpin(const std::string& pool_name, uint64_t number);  // usage: is not pinned
+
   const Pool* find(const std::string& pool) const;
   // version 0 = current. version_gone names what there is.
   Result<std::shared_ptr<Version>> version(const std::string& pool_name, uint64_t number) const;
@@ -69,10 +83,18 @@ class Registry {
   std::string holders(const std::multimap<std::string, std::string>& agents_by_pool) const;
 
  private:
+  Result<std::shared_ptr<Version>> add(const std::string& pool_name, const CodecSpec& codec,
+                                       std::vector<std::shared_ptr<HeldSegment>> segments,
+                                       const MemoryRoom& room);
+
   std::optional<HeldImage> image_;
   std::map<std::string, Pool> pools_;
+  std::vector<Pool> dropped_;  // without a current version: only leases hold them
+  std::map<std::string, uint64_t> last_numbers_;  // of dropped pools
 };
 
+// What a dropped pool is called as long as leases hold it.
+std::string dropped_name(const std::string& pool);
 std::string megabytes(uint64_t bytes);  // "24.0 MB" (10^6)
 
 }  // namespace polykv

@@ -5,8 +5,7 @@
 //   clients, agents ── ROUTER/XPUB: requests, answers, events ──► Supervisor
 //   writer, agents, clients ── SEQPACKET: memory, leases ───────► Supervisor
 //
-// One thread, one event loop. What changes is here and is told by message; what is shared never
-// changes.
+// One thread, one event loop. What changes is here, told by message; what is shared never changes.
 #pragma once
 
 #include <list>
@@ -78,7 +77,7 @@ class Supervisor {
   void cancel(const std::string& client, const Message& message);
   Message snapshot();
 
-  // supervisor_pools.cpp: tokenise, prefill, verify, publish
+  // supervisor_pools.cpp: tokenise, prefill, verify, publish; fork, drop, pin
   void pool_request(const std::string& client, uint64_t link, const Message& message,
                     UniqueFd text);
   Status plan_append(PoolJob& job) const;
@@ -93,6 +92,9 @@ class Supervisor {
   void answer_job(const PoolJob& job, Message message);
   void end_job(const std::shared_ptr<PoolJob>& job, const Error* error);
   Status check_length(const PoolJob& job, int64_t count) const;
+  void change_pools(const std::string& client, const Message& message);
+  uint64_t rename_leases(const std::string& pool, const std::string& name);
+  void announce(Message& event);
   std::string holders() const;
 
   SupervisorOptions options_;

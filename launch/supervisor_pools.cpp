@@ -1,9 +1,11 @@
-// Pools: tokenise, check, prefill, verify, publish. Each step is a job of the writer.
+// Pools: tokenise, check, prefill, verify, publish: each step is a job of the writer. And what
+// needs no writer: fork, drop, pin.
 #include <chrono>
 #include <fstream>
 #include <iterator>
 
 #include "ipc/log.h"
+#include "launch/pool_requests.h"
 #include "launch/supervisor.h"
 
 namespace polykv {
@@ -27,6 +29,8 @@ struct Supervisor::PoolJob {
 };
 
 namespace {
+
+constexpr size_t kHoldersMax = 4000;  // bytes: of a thousand pools the first will do
 
 // The text of a message, or of the file that it names.
 Result<std::string> read_text(const Message& message) {
@@ -55,19 +59,6 @@ Result<uint64_t> view_of(const UniqueFd& fd) {
   return view->data().size();
 }
 
-Status check_pool_name(const std::string& name) {
-  for (const char c : name) {
-    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                      c == '-' || c == '_' || c == '.';
-    if (!good) {
-      return fail(ErrorCode::usage,
-                  cat("pool name '", name, "' may hold letters, digits, '-', '_' and '.' only"),
-                  name);
-    }
-  }
-  return {};
-}
-
 // A segment is computed on one version and may only follow that one.
 Status check_follows(const Registry& registry, const std::string& name,
                      const std::vector<std::shared_ptr<HeldSegment>>& past) {
@@ -85,7 +76,9 @@ std::string Supervisor::holders() const {
   for (const Link& link : links_) {
     if (link.leased) agents.emplace(link.pool, link.agent);
   }
-  return registry_.holders(agents);
+  std::string sentence = registry_.holders(agents);
+  if (sentence.size() > kHoldersMax) sentence = sentence.substr(0, kHoldersMax) + " ...";
+  return sentence;
 }
 
 // pool_create and append: from text to a published version. The text comes in the message, as a
@@ -102,11 +95,7 @@ void Supervisor::pool_request(const std::string& client, uint64_t link, const Me
   job->role = message.text("role", "system");
   Status good =
       message.type() == "append" ? plan_append(*job) : plan_create(*job, message.text("codec"));
-  if (good && busy_pools_.contains(job->pool)) {
-    good = fail(ErrorCode::usage,
-                cat("pool '", job->pool, "' is being written already: ask again when it is ready"),
-                job->pool);
-  }
+  if (good) good = check_not_busy(busy_pools_, job->pool);
   if (!good) return answer_job(*job, error_message(good.error()));
   busy_pools_.insert(job->pool);
   auto shared = text ? Result<UniqueFd>(std::move(text)) : share_text(message);
@@ -130,13 +119,7 @@ Status Supervisor::plan_create(PoolJob& job, const std::string& codec_name) cons
   auto codec = parse_codec(codec_name);
   if (!codec) return pass(codec);
   job.codecs = {*codec};
-  if (auto named = check_pool_name(job.pool); !named) return named;
-  if (registry_.find(job.pool) != nullptr) {
-    return fail(ErrorCode::usage,
-                cat("pool '", job.pool, "' exists already: append to it, or choose another name"),
-                job.pool);
-  }
-  return {};
+  return check_new_pool(registry_, job.pool);
 }
 
 void Supervisor::tokenise(const std::shared_ptr<PoolJob>& job) {
@@ -230,18 +213,9 @@ bool Supervisor::take_segment(const std::shared_ptr<PoolJob>& job, const Message
     return true;
   }
   ++job->n_taken;
-  const KvShape shape = version->segments.back()->view.shape();
-  const uint64_t elements =
-      uint64_t{2} * shape.n_layers * shape.n_kv_heads * shape.head_dim * version->n_tokens();
-  Message ready("pool_ready");
-  ready.set("pool", job->names[job->n_taken - 1]).set("version", version->number);
-  ready.set("tokens", version->n_tokens()).set("bytes", version->bytes());
-  ready.set("bits_per_element",
-            static_cast<double>(version->bytes()) * 8 / static_cast<double>(elements));
-  ready.set("elements", elements).set("segments", version->segments.size());
+  Message ready = pool_ready(job->names[job->n_taken - 1], *version);
   ready.set("prefill_tokens", job->n_tokens).set("prefill_seconds", message.number("seconds"));
-  ready.set_id("seq", ++event_);
-  control_->publish("pool", ready);
+  announce(ready);
   log_line(LogLevel::info,
            cat("pool ", job->names[job->n_taken - 1], " version ", version->number, ": ",
                version->n_tokens(), " tokens, ", megabytes(version->bytes())));
@@ -267,6 +241,50 @@ void Supervisor::report_progress(const PoolJob& job, Message message) {
 void Supervisor::end_job(const std::shared_ptr<PoolJob>& job, const Error* error) {
   busy_pools_.erase(job->pool);
   if (error != nullptr) answer_job(*job, error_message(*error));
+}
+
+// pool_fork, pool_drop, pool_pin, pool_unpin: done at once. A fork and a drop are events, too.
+void Supervisor::change_pools(const std::string& client, const Message& message) {
+  const std::string request = message.text("id"), pool = message.text("pool");
+  Result<Message> answer = Message("ok");
+  if (message.type() == "pool_fork") {
+    const uint64_t held = registry_.held_bytes();
+    const auto left = options_.budget.transform(
+        [&](uint64_t budget) { return budget > held ? budget - held : 0; });
+    answer = fork_pool(registry_, busy_pools_, memory_room(left), message);
+    if (answer) announce(*answer);
+  } else if (message.type() == "pool_drop") {
+    const Pool* found = registry_.find(pool);
+    Message event("pool_dropped");
+    event.set("pool", pool).set("version", found == nullptr ? 0 : found->current->number);
+    if (auto dropped = drop_pool(registry_, busy_pools_, message); !dropped) {
+      answer = pass(dropped);
+    } else {
+      announce(event.set("leases", rename_leases(pool, dropped_name(pool))));
+      answer = event;
+    }
+  } else {
+    answer = pin_pool(registry_, message);
+  }
+  if (!answer) return reply(client, request, error_message(answer.error()));
+  log_line(LogLevel::info, cat(message.type(), " of pool ", pool));
+  reply(client, request, std::move(*answer));
+}
+
+// Leases on a dropped pool go on under another name: the old one may become another pool's.
+uint64_t Supervisor::rename_leases(const std::string& pool, const std::string& name) {
+  uint64_t renamed = 0;
+  for (Link& link : links_) {
+    if (!link.leased || link.pool != pool) continue;
+    link.pool = name;
+    ++renamed;
+  }
+  return renamed;
+}
+
+void Supervisor::announce(Message& event) {
+  event.set_id("seq", ++event_);
+  control_->publish("pool", event);
 }
 
 // tokenize{form} with a text by link: the tokens go back as memory.

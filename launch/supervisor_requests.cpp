@@ -73,6 +73,8 @@ void Supervisor::client_request(const std::string& client, const Message& messag
   }
   if (type == "pool_create" || type == "append")
     return pool_request(client, 0, message, UniqueFd());
+  if (type == "pool_fork" || type == "pool_drop" || type == "pool_pin" || type == "pool_unpin")
+    return change_pools(client, message);
   if (type == "agents_start") return start_agents(client, message);
   if (type == "agents_stop") return stop_agents(client, message);
   if (type == "generate") return generate(client, message);

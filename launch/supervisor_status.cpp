@@ -1,27 +1,11 @@
 // The snapshot: everything that a person or a script asks a running system.
 #include <unistd.h>
 
+#include "launch/pool_requests.h"
 #include "launch/supervisor.h"
 
 namespace polykv {
 namespace {
-
-Message pool_status(const Pool& pool) {
-  const Version& current = *pool.current;
-  const KvShape shape = current.segments.front()->view.shape();
-  const uint64_t elements =
-      uint64_t{2} * shape.n_layers * shape.n_kv_heads * shape.head_dim * current.n_tokens();
-  size_t versions = 1;
-  for (const auto& earlier : pool.earlier) versions += earlier.expired() ? 0 : 1;
-  Message status("pool_status");
-  status.set("pool", pool.name).set("version", current.number);
-  status.set("codec", codec_name(pool.codec)).set("tokens", current.n_tokens());
-  status.set("bytes", current.bytes()).set("segments", current.segments.size());
-  status.set("bits_per_element",
-             static_cast<double>(current.bytes()) * 8 / static_cast<double>(elements));
-  status.set("versions", versions);
-  return status;
-}
 
 Message agent_status(const AgentRecord& agent) {
   Message status("agent_status");

@@ -60,7 +60,7 @@ Message snapshot() {
   Message pool("pool_status");
   pool.set("pool", "main").set("version", 1).set("codec", "k4v4").set("tokens", 4096);
   pool.set("bytes", 23'990'000).set("bits_per_element", 4.13).set("segments", 1);
-  pool.set("versions", 1);
+  pool.set("versions", 1).set("pinned", 0);
   Message message("snapshot");
   message.set_id("seq", 9).set("pid", 7).set("writer_pid", 8).set("writer_state", "ready");
   message.set("writer_restarts", 0).set("held_bytes", 1).set("model", "m").set("fingerprint", "");

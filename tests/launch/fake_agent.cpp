@@ -70,8 +70,9 @@ struct FakeAgent {
   void generate(const Message& start) {
     const std::string id = start.text("id"), prompt = start.text("prompt");
     ++generations;
-    if (start.integer("version") != version) {
+    if (start.integer("version") != version || start.text("pool") != pool) {
       version = start.integer("version");
+      pool = start.text("pool");
       if (!attach()) std::exit(4);
     }
     if (prompt == "die") (void)std::raise(SIGKILL);

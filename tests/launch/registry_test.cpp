@@ -7,12 +7,14 @@
 
 #include <algorithm>
 
+#include "tests/launch/expect_error.h"
 #include "tests/launch/small_segment.h"
 
 namespace polykv {
 namespace {
 
 using testing::counted_tokens;
+using testing::expect_error;
 using testing::small_model;
 using testing::small_segment;
 using testing::small_spec;
@@ -149,6 +151,177 @@ TEST(Registry, pool_is_full_at_as_many_segments_as_a_packet_can_carry) {
   EXPECT_EQ(over.error().code, ErrorCode::memory_limit);
   EXPECT_EQ(over.error().limit, cat(kSpansMax));
   EXPECT_EQ(registry.find("main")->current->number, kSpansMax) << "a refusal publishes nothing";
+}
+
+TEST(Fork, has_the_same_segments_and_costs_its_manifest_only) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  const auto origin = published(registry, "main", 24);
+  const uint64_t before = registry.held_bytes();
+  const auto fork = registry.fork("main", 0, "draft", {});
+  ASSERT_TRUE(fork) << fork.error().message;
+  EXPECT_EQ((*fork)->number, 1u) << "a pool counts from one, whatever it was forked from";
+  EXPECT_EQ((*fork)->segments, origin->segments) << "the same segments, not copies";
+  EXPECT_EQ(registry.held_bytes(), before + manifest_bytes(2));
+  EXPECT_EQ(registry.find("draft")->codec, kCodec);
+  auto own = (*fork)->manifest_fd.duplicate();
+  ASSERT_TRUE(own);
+  const auto manifest = read_manifest(std::move(*own));
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  EXPECT_EQ(manifest->version, 1u);
+  EXPECT_EQ(manifest->model, small_model());
+  ASSERT_EQ(manifest->spans.size(), 2u);
+  EXPECT_EQ(manifest->spans[1].position_offset, 40);
+}
+
+TEST(Fork, of_an_earlier_version_has_that_versions_segments) {
+  Registry registry = with_image();
+  const auto first = published(registry, "main", 40);
+  published(registry, "main", 24);
+  const auto fork = registry.fork("main", 1, "draft", {});
+  ASSERT_TRUE(fork) << fork.error().message;
+  EXPECT_EQ((*fork)->n_tokens(), 40u);
+}
+
+TEST(Fork, of_what_is_gone_makes_no_pool_and_names_what_there_is) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  published(registry, "main", 24);
+  const auto gone = registry.fork("main", 1, "draft", {});
+  expect_error(gone, ErrorCode::version_gone, {"version 1", "'main'", "2 is current"});
+  EXPECT_EQ(gone.error().value, "1");
+  EXPECT_EQ(gone.error().limit, "2");
+  expect_error(registry.fork("none", 0, "draft", {}), ErrorCode::version_gone, {"'none'", "main"});
+  EXPECT_EQ(registry.find("draft"), nullptr);
+}
+
+TEST(Fork, without_room_for_its_manifest_makes_no_pool) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  const MemoryRoom room{.budget = manifest_bytes(1) - 1};
+  expect_error(registry.fork("main", 0, "draft", room), ErrorCode::memory_limit, {"budget"});
+  EXPECT_EQ(registry.find("draft"), nullptr);
+}
+
+TEST(Fork, grows_and_is_dropped_without_the_original) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  ASSERT_TRUE(registry.fork("main", 0, "draft", {}));
+  EXPECT_EQ(published(registry, "draft", 24)->n_tokens(), 64u);
+  EXPECT_EQ(registry.find("main")->current->number, 1u);
+  EXPECT_EQ(registry.find("main")->current->n_tokens(), 40u);
+  ASSERT_TRUE(registry.drop("main"));
+  EXPECT_EQ(registry.find("draft")->current->n_tokens(), 64u) << "it holds the segments itself";
+}
+
+TEST(Fork, past_as_many_pools_as_a_snapshot_lists_is_refused) {
+  Registry registry = with_image();
+  published(registry, "main", 1);
+  for (size_t i = 1; i < kPoolsMax; ++i) {
+    ASSERT_TRUE(registry.fork("main", 0, cat("draft-", i), {})) << i;
+  }
+  const auto over = registry.fork("main", 0, "over", {});
+  expect_error(over, ErrorCode::memory_limit, {"'over'", cat(kPoolsMax), "drop one"});
+  EXPECT_EQ(over.error().limit, cat(kPoolsMax));
+  expect_error(registry.publish("over", kCodec, admitted(registry, 1)), ErrorCode::memory_limit,
+               {"'over'"});
+  EXPECT_EQ(published(registry, "main", 1)->number, 2u) << "an append makes no pool";
+}
+
+TEST(Drop, frees_at_once_what_nobody_holds) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  published(registry, "other", 8);
+  const uint64_t other = registry.find("other")->current->bytes();
+  ASSERT_TRUE(registry.drop("main"));
+  EXPECT_EQ(registry.find("main"), nullptr);
+  EXPECT_EQ(registry.held_bytes(), kImageBytes + other);
+  EXPECT_EQ(registry.holders({}).find("dropped"), std::string::npos) << registry.holders({});
+}
+
+TEST(Drop, counts_what_leases_hold_until_the_last_one_ends) {
+  Registry registry = with_image();
+  auto first = published(registry, "main", 40);
+  auto second = published(registry, "main", 24);
+  const uint64_t before = registry.held_bytes();
+  ASSERT_TRUE(registry.drop("main"));
+  EXPECT_EQ(registry.held_bytes(), before);
+  const std::string sentence = registry.holders({{dropped_name("main"), "a01"}});
+  EXPECT_NE(sentence.find("pool main (dropped)"), std::string::npos) << sentence;
+  EXPECT_NE(sentence.find("in 2 version(s) (held by a01)"), std::string::npos) << sentence;
+  second.reset();
+  EXPECT_EQ(registry.held_bytes(), kImageBytes + first->bytes());
+  first.reset();
+  EXPECT_EQ(registry.held_bytes(), kImageBytes);
+}
+
+TEST(Drop, of_an_unknown_pool_names_those_there_are) {
+  Registry registry = with_image();
+  published(registry, "main", 8);
+  const auto refused = registry.drop("mian");
+  expect_error(refused, ErrorCode::version_gone, {"'mian'", "there is main"});
+  EXPECT_EQ(refused.error().value, "mian");
+  EXPECT_NE(registry.find("main"), nullptr);
+}
+
+TEST(Drop, frees_the_name_but_not_the_version_numbers) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  const auto leased = published(registry, "main", 24);
+  ASSERT_TRUE(registry.drop("main"));
+  EXPECT_EQ(published(registry, "main", 8)->number, 3u) << "a lease on 2 is on the old pool's";
+  expect_error(registry.version("main", 2), ErrorCode::version_gone, {"version 2"});
+}
+
+TEST(Pin, keeps_an_old_version_and_unpin_lets_it_go) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  const auto pinned = registry.pin("main", 0);
+  ASSERT_TRUE(pinned) << pinned.error().message;
+  EXPECT_EQ(*pinned, 1u) << "0 is the current version";
+  ASSERT_TRUE(registry.pin("main", 1)) << "twice is once";
+  published(registry, "main", 24);
+  const auto old = registry.version("main", 1);
+  ASSERT_TRUE(old) << old.error().message;
+  EXPECT_EQ((*old)->n_tokens(), 40u);
+  EXPECT_NE(registry.holders({}).find("1 pinned"), std::string::npos) << registry.holders({});
+}
+
+TEST(Pin, released_lets_the_version_and_its_memory_go) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  ASSERT_TRUE(registry.pin("main", 1));
+  published(registry, "main", 24);
+  const uint64_t before = registry.held_bytes();
+  const auto released = registry.unpin("main", 1);
+  ASSERT_TRUE(released) << released.error().message;
+  EXPECT_EQ(*released, 1u);
+  EXPECT_EQ(registry.held_bytes(), before - manifest_bytes(1)) << "version 2 has its segment, too";
+  expect_error(registry.version("main", 1), ErrorCode::version_gone, {"version 1"});
+}
+
+TEST(Pin, that_cannot_be_is_refused_with_the_choices) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  published(registry, "main", 24);
+  expect_error(registry.pin("main", 1), ErrorCode::version_gone, {"version 1", "2 is current"});
+  expect_error(registry.pin("none", 0), ErrorCode::version_gone, {"'none'"});
+  expect_error(registry.unpin("main", 1), ErrorCode::version_gone, {"version 1"});
+  expect_error(registry.unpin("main", 2), ErrorCode::usage, {"version 2", "pinned are none"});
+  ASSERT_TRUE(registry.pin("main", 2));
+  published(registry, "main", 8);
+  const auto wrong = registry.unpin("main", 3);
+  expect_error(wrong, ErrorCode::usage, {"version 3", "pinned is 2"});
+  EXPECT_EQ(wrong.error().value, "3");
+  EXPECT_EQ(wrong.error().limit, "2");
+}
+
+TEST(Pin, ends_with_its_pool) {
+  Registry registry = with_image();
+  published(registry, "main", 40);
+  ASSERT_TRUE(registry.pin("main", 1));
+  ASSERT_TRUE(registry.drop("main"));
+  EXPECT_EQ(registry.held_bytes(), kImageBytes);
 }
 
 void expect_not_admitted(const Registry& registry, Result<UniqueFd> fd, uint32_t n_tokens,

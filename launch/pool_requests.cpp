@@ -1,0 +1,94 @@
+// Fork, drop, pin, unpin.
+#include "launch/pool_requests.h"
+
+namespace polykv {
+namespace {
+
+uint64_t kv_elements(const Version& version) {
+  const KvShape shape = version.segments.front()->view.shape();
+  return uint64_t{2} * shape.n_layers * shape.n_kv_heads * shape.head_dim * version.n_tokens();
+}
+
+double bits_per_element(const Version& version) {
+  return static_cast<double>(version.bytes()) * 8 / static_cast<double>(kv_elements(version));
+}
+
+uint64_t wanted_version(const Message& request) {
+  return static_cast<uint64_t>(request.integer("version"));
+}
+
+}  // namespace
+
+Status check_pool_name(const std::string& name) {
+  for (const char c : name) {
+    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      c == '-' || c == '_' || c == '.';
+    if (!good) {
+      return fail(ErrorCode::usage,
+                  cat("pool name '", name, "' may hold letters, digits, '-', '_' and '.' only"),
+                  name);
+    }
+  }
+  return {};
+}
+
+Status check_new_pool(const Registry& registry, const std::string& name) {
+  if (auto named = check_pool_name(name); !named) return named;
+  if (registry.find(name) == nullptr) return {};
+  return fail(ErrorCode::usage,
+              cat("pool '", name, "' exists already: append to it, or choose another name"), name);
+}
+
+Status check_not_busy(const std::set<std::string>& busy, const std::string& pool) {
+  if (!busy.contains(pool)) return {};
+  return fail(ErrorCode::usage,
+              cat("pool '", pool, "' is being written already: ask again when it is ready"), pool);
+}
+
+Message pool_ready(const std::string& pool, const Version& version) {
+  Message ready("pool_ready");
+  ready.set("pool", pool).set("version", version.number);
+  ready.set("tokens", version.n_tokens()).set("bytes", version.bytes());
+  ready.set("bits_per_element", bits_per_element(version)).set("elements", kv_elements(version));
+  ready.set("segments", version.segments.size());
+  return ready.set("prefill_tokens", 0).set("prefill_seconds", 0.0);
+}
+
+Message pool_status(const Pool& pool) {
+  const Version& current = *pool.current;
+  size_t versions = 1;
+  for (const auto& earlier : pool.earlier) versions += earlier.expired() ? 0 : 1;
+  Message status("pool_status");
+  status.set("pool", pool.name).set("version", current.number);
+  status.set("codec", codec_name(pool.codec)).set("tokens", current.n_tokens());
+  status.set("bytes", current.bytes()).set("segments", current.segments.size());
+  status.set("bits_per_element", bits_per_element(current));
+  return status.set("versions", versions).set("pinned", pool.pinned.size());
+}
+
+Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,
+                          const MemoryRoom& room, const Message& request) {
+  const std::string to = request.text("to");
+  if (auto fresh = check_new_pool(registry, to); !fresh) return pass(fresh);
+  if (auto free = check_not_busy(busy, to); !free) return pass(free);
+  auto version = registry.fork(request.text("pool"), wanted_version(request), to, room);
+  if (!version) return pass(version);
+  return pool_ready(to, **version);
+}
+
+Status drop_pool(Registry& registry, const std::set<std::string>& busy, const Message& request) {
+  const std::string pool = request.text("pool");
+  if (auto free = check_not_busy(busy, pool); !free) return free;
+  return registry.drop(pool);
+}
+
+Result<Message> pin_pool(Registry& registry, const Message& request) {
+  const std::string pool = request.text("pool");
+  const uint64_t number = wanted_version(request);
+  const auto exact =
+      request.type() == "pool_pin" ? registry.pin(pool, number) : registry.unpin(pool, number);
+  if (!exact) return pass(exact);
+  return Message("ok").set("version", *exact);
+}
+
+}  // namespace polykv

@@ -1,0 +1,29 @@
+// Requests about pools that need no writer, only the registry: fork, drop, pin, unpin. And how a
+// pool looks in messages.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "ipc/message.h"
+#include "launch/registry.h"
+
+namespace polykv {
+
+// May a pool of this name be made? usage: a name of other characters, or one that is taken.
+Status check_pool_name(const std::string& name);
+Status check_new_pool(const Registry& registry, const std::string& name);
+// usage if a pool is among those that are being written.
+Status check_not_busy(const std::set<std::string>& busy, const std::string& pool);
+
+// Whoever prefilled something sets prefill_tokens and prefill_seconds.
+Message pool_ready(const std::string& pool, const Version& version);
+Message pool_status(const Pool& pool);
+
+// busy: pools that are being written; room: for the manifest.
+Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,
+                          const MemoryRoom& room, const Message& request);
+Status drop_pool(Registry& registry, const std::set<std::string>& busy, const Message& request);
+Result<Message> pin_pool(Registry& registry, const Message& request);  // or unpin
+
+}  // namespace polykv

@@ -1,0 +1,181 @@
+// docs/protocol.schema.json says what the table of messages says, for programs in other languages.
+#include "ipc/message_schema.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "ipc/message.h"
+
+namespace polykv {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr const char* kCommitted = POLYKV_SOURCE_DIR "/docs/protocol.schema.json";
+constexpr const char* kWriteTo = "POLYKV_WRITE_PROTOCOL_SCHEMA";
+
+json reference(std::string_view name) { return {{"$ref", cat("#/$defs/", name)}}; }
+
+// JSON Schema counts characters, the protocol bytes: what passes here may still be too long there.
+json string_of(const Field& field) {
+  return {{"type", "string"}, {"minLength", field.low}, {"maxLength", field.high}};
+}
+
+json ranged(const char* type, const Field& field) {
+  return {{"type", type}, {"minimum", field.low}, {"maximum", field.high}};
+}
+
+json list_of(const Field& field, json items) {
+  return {{"type", "array"}, {"maxItems", field.count}, {"items", std::move(items)}};
+}
+
+json words_of(std::string_view words) {
+  json list = json::array();
+  for (size_t at; (at = words.find('|')) != words.npos; words.remove_prefix(at + 1)) {
+    list.push_back(words.substr(0, at));
+  }
+  list.push_back(words);
+  return list;
+}
+
+json value_schema(const Field& field) {
+  json schema;
+  switch (field.kind) {
+    case FieldKind::text:
+      return string_of(field);
+    case FieldKind::choice:
+      return {{"enum", words_of(field.words)}};
+    case FieldKind::path:
+      schema = string_of(field);
+      schema["pattern"] = "^/[^\\u0000]*$";
+      return schema;
+    case FieldKind::integer:
+      return ranged("integer", field);
+    case FieldKind::number:
+      return ranged("number", field);
+    case FieldKind::flag:
+      return {{"type", "boolean"}};
+    case FieldKind::id:
+      return {{"type", "string"}, {"pattern", "^(0|[1-9][0-9]{0,19})$"}};
+    case FieldKind::texts:
+      return list_of(field, string_of(field));
+    case FieldKind::integers:
+      return list_of(field, ranged("integer", field));
+    case FieldKind::object:
+      return reference(field.words);
+    case FieldKind::objects:
+      return list_of(field, reference(field.words));
+  }
+  return schema;
+}
+
+// An object that only lies inside others has no version and type of its own.
+bool only_inside(const MessageSchema& schema) {
+  return std::ranges::any_of(message_schemas(), [&](const MessageSchema& other) {
+    return std::ranges::any_of(other.fields, [&](const Field& field) {
+      const bool nests = field.kind == FieldKind::object || field.kind == FieldKind::objects;
+      return nests && field.words == schema.name;
+    });
+  });
+}
+
+json object_schema(const MessageSchema& schema) {
+  json properties = json::object(), required = json::array();
+  const auto add = [&](const Field& field) {
+    properties[std::string(field.name)] = value_schema(field);
+    if (field.required) required.push_back(field.name);
+  };
+  if (!only_inside(schema)) {
+    for (const Field& field : common_fields()) {
+      if (!schema.way.empty() || field.required) add(field);
+    }
+    properties["v"] = {{"const", kProtocolVersion}};
+    properties["type"] = {{"const", schema.name}};
+  }
+  for (const Field& field : schema.fields) add(field);
+  json object;
+  if (!schema.way.empty()) object["description"] = schema.way;
+  object["type"] = "object";
+  object["properties"] = std::move(properties);
+  object["required"] = std::move(required);
+  object["additionalProperties"] = false;
+  return object;
+}
+
+std::string whole_schema() {
+  json messages = json::array(), definitions = json::object();
+  for (const MessageSchema& schema : message_schemas()) {
+    if (!schema.way.empty()) messages.push_back(reference(schema.name));
+    definitions[std::string(schema.name)] = object_schema(schema);
+  }
+  const json whole{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+                   {"title", cat("The control protocol of polykv, version ", kProtocolVersion)},
+                   {"description",
+                    "Any one message. Written from ipc/message_schema.cpp; docs/protocol.md "
+                    "explains it. Lengths "
+                    "of strings are bytes there and characters here; ids stay below 2^64."},
+                   {"oneOf", messages},
+                   {"$defs", definitions}};
+  return whole.dump(2) + "\n";
+}
+
+std::string file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+TEST(ProtocolSchema, committed_file_is_what_the_table_says) {
+  const std::string wanted = whole_schema();
+  if (const char* path = std::getenv(kWriteTo); path != nullptr) {
+    std::ofstream out(path, std::ios::binary);
+    out << wanted << std::flush;
+    ASSERT_TRUE(out) << "cannot write " << path;
+  }
+  const std::string committed = file(kCommitted);
+  const auto differ = std::ranges::mismatch(committed, wanted);
+  EXPECT_TRUE(committed == wanted)
+      << "docs/protocol.schema.json differs from the table at line "
+      << 1 + std::count(committed.begin(), differ.in1, '\n') << "; write it anew with\n  "
+      << kWriteTo << "=docs/protocol.schema.json BUILD/bin/ipc_message_test "
+      << "--gtest_filter='ProtocolSchema.*'";
+}
+
+json committed_definition(const std::string& name) {
+  const json whole = json::parse(file(kCommitted), nullptr, false);
+  EXPECT_TRUE(whole.is_object() && whole.contains("$defs") && whole["$defs"].contains(name));
+  return whole.is_object() ? whole["$defs"].value(name, json::object()) : json::object();
+}
+
+TEST(ProtocolSchema, message_is_a_closed_object_of_its_own_type_and_version) {
+  const json fork = committed_definition("pool_fork");
+  EXPECT_EQ(fork["additionalProperties"], false);
+  EXPECT_EQ(fork["required"], json({"v", "type", "pool", "to"}));
+  EXPECT_EQ(fork["properties"]["v"], json({{"const", 1}}));
+  EXPECT_EQ(fork["properties"]["type"], json({{"const", "pool_fork"}}));
+  EXPECT_EQ(fork["properties"]["to"],
+            json({{"type", "string"}, {"minLength", 1}, {"maxLength", 64}}));
+  EXPECT_EQ(fork["properties"]["version"]["maximum"], int64_t{1} << 53);
+}
+
+TEST(ProtocolSchema, object_inside_messages_has_no_type_and_is_referred_to) {
+  const json pool = committed_definition("pool_status");
+  EXPECT_FALSE(pool["properties"].contains("type"));
+  EXPECT_EQ(committed_definition("snapshot")["properties"]["pools"]["items"]["$ref"],
+            "#/$defs/pool_status");
+}
+
+TEST(ProtocolSchema, report_is_a_document_of_its_own_but_no_message) {
+  EXPECT_EQ(committed_definition("report")["properties"]["type"], json({{"const", "report"}}));
+  const json whole = json::parse(file(kCommitted), nullptr, false);
+  ASSERT_TRUE(whole.is_object());
+  EXPECT_EQ(std::ranges::count(whole["oneOf"], reference("report")), 0);
+  EXPECT_EQ(std::ranges::count(whole["oneOf"], reference("pool_drop")), 1);
+}
+
+}  // namespace
+}  // namespace polykv
