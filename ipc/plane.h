@@ -1,6 +1,6 @@
 // One plane: the rows of K or V of one (layer, KV head), encoded. Byte layout: docs/format.md.
 //
-//   rot<b>    mean f32 [head_dim] | sinks f16 [n_sinks, head_dim] | scales u8 [n_coded] | code tiles
+//   rot<b>    mean f32 [head_dim] | sinks f16 [n_sinks, head_dim] | scales u8 [n_coded] | tiles
 //   f32, f16  rows [n_rows, head_dim]
 //   paper_k8  codes s8 [n_rows, head_dim]
 //   paper_v3  norms f32 [n_rows] | codes u8 [n_rows, head_dim]

@@ -1,5 +1,5 @@
-// Start here for ipc/: what processes share. Every shared byte is immutable; what changes is told by
-// message.
+// Start here for ipc/: what processes share. Every shared byte is immutable; what changes is told
+// by message.
 //
 //   segment   encoded K/V of a run of tokens, all layers    ipc/segment.h, ipc/plane.h, ipc/codec.h
 //   version   sealed manifest: an ordered list of spans     ipc/manifest.h
