@@ -15,7 +15,19 @@
 
 namespace polykv {
 
-enum class GgufType : uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8 };
+enum class GgufType : uint32_t {  // those that this build can run
+  f32 = 0,
+  f16 = 1,
+  q4_0 = 2,
+  q4_1 = 3,
+  q5_0 = 6,
+  q5_1 = 7,
+  q8_0 = 8,
+  q4_k = 12,
+  q5_k = 13,
+  q6_k = 14,
+  bf16 = 30,
+};
 const char* gguf_type_name(GgufType type);
 
 struct GgufTensor {

@@ -229,8 +229,8 @@ Status Parser::tensor_type(GgufTensor& tensor) {
     return fail(
         ErrorCode::unsupported_model,
         cat("model file ", path_, ": tensor ", printable(tensor.name), " is ", type->name,
-            "; supported are F32, F16, Q4_0, Q4_1 and Q8_0: fetch or convert to one of these"),
-        type->name, "F32, F16, Q4_0, Q4_1, Q8_0");
+            "; supported are ", gguf_supported_types(), ": fetch or convert to one of these"),
+        type->name, gguf_supported_types());
   }
   tensor.type = static_cast<GgufType>(*id);
   return {};

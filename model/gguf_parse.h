@@ -37,6 +37,7 @@ struct GgufTypeInfo {
   uint32_t bytes;  // per block
 };
 const GgufTypeInfo* gguf_type_info(uint32_t id);  // nullptr: no such type
+std::string gguf_supported_types();               // "F32, F16, …"
 
 struct GgufValue {
   GgufKind kind = GgufKind::u8;

@@ -4,6 +4,7 @@
 
 #include "model/gguf.h"
 #include "model/image.h"
+#include "model/image_blocks.h"
 #include "model/image_config.h"
 #include "model/image_plan.h"
 #include "model/image_repack.h"
@@ -12,6 +13,11 @@
 
 namespace polykv {
 namespace {
+
+bool is_rounded(GgufType type) {
+  const BlockForm* blocks = block_form(type);
+  return blocks != nullptr && blocks->rounds;
+}
 
 class Packer {
  public:
@@ -27,7 +33,7 @@ class Packer {
   void plan_sections();
   void plan_weights();
   void add_section(ImageSection section, std::span<const std::byte> bytes);
-  void notice_bf16() const;
+  void notice(bool (*concerns)(const GgufTensor&), const std::string& sentence) const;
   std::string name() const;
   void write_tables(std::span<std::byte> image) const;
   Status write_weights(std::span<std::byte> image) const;
@@ -85,7 +91,10 @@ Status Packer::plan_tensors() {
     if (!form) return pass(form);
     forms_.push_back(*form);
   }
-  notice_bf16();
+  notice([](const auto& tensor) { return tensor.type == GgufType::f32; },
+         " F32 matrices are kept as bf16");
+  notice([](const auto& tensor) { return is_rounded(tensor.type); },
+         " K-quantised matrices have their blocks' scales rounded to f16");
   return refuse_strangers();
 }
 
@@ -104,14 +113,16 @@ Status Packer::refuse_strangers() const {
   return {};
 }
 
-void Packer::notice_bf16() const {
+// Says how many matrices something is true of, and names the first.
+void Packer::notice(bool (*concerns)(const GgufTensor&), const std::string& sentence) const {
   size_t n = 0;
   std::string first;
-  for (size_t i = 0; i < plan_.size(); ++i) {
-    if (forms_[i].type == WeightType::bf16 && n++ == 0) first = plan_[i].file_name;
+  for (const PlannedTensor& planned : plan_) {
+    if (planned.is_vector || !concerns(*file_.tensor(planned.file_name))) continue;
+    if (n++ == 0) first = planned.file_name;
   }
   if (n == 0 || notices_ == nullptr) return;
-  notices_->push_back(cat(n, " F32 matrices are kept as bf16 (the first is ", first, ")"));
+  notices_->push_back(cat(n, sentence, " (the first is ", first, ")"));
 }
 
 void Packer::add_section(ImageSection section, std::span<const std::byte> bytes) {

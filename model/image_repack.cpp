@@ -1,15 +1,13 @@
-// GGUF blocks to w4, w8, f16, bf16 and f32. The nibble order of Q4_0 and Q4_1 is that of w4.
+// GGUF tensors to the image's weight forms: shapes, types, and the rows that have no blocks.
 #include "model/image_repack.h"
 
-#include <bit>
 #include <cstring>
 
 #include "ipc/half.h"
+#include "model/image_blocks.h"
 
 namespace polykv {
 namespace {
-
-constexpr uint64_t kBlock = 32;
 
 uint16_t load_half(const std::byte* at) {
   uint16_t bits;
@@ -18,51 +16,6 @@ uint16_t load_half(const std::byte* at) {
 }
 
 bool half_is_finite(uint16_t bits) { return (bits & 0x7c00) != 0x7c00; }
-
-// Where a block's parts go; the return value of each copier says whether its numbers are finite.
-struct Target {
-  std::byte* values;
-  std::byte* scales;
-};
-
-bool copy_q4_0(const std::byte* block, Target to) {
-  const uint16_t d = load_half(block);
-  const float minimum =
-      -8 * half_to_float(d);  // w = d*(q - 8); exact in f16 unless it is too large
-  if (!half_is_finite(d) || minimum > 65504 || minimum < -65504) return false;
-  const uint16_t scales[2] = {d, float_to_half(minimum)};
-  std::memcpy(to.scales, scales, sizeof scales);
-  std::memcpy(to.values, block + 2, 16);
-  return true;
-}
-
-bool copy_q4_1(const std::byte* block, Target to) {
-  std::memcpy(to.scales, block, 4);
-  std::memcpy(to.values, block + 4, 16);
-  return half_is_finite(load_half(block)) && half_is_finite(load_half(block + 2));
-}
-
-bool copy_q8_0(const std::byte* block, Target to) {
-  std::memcpy(to.scales, block, 2);
-  std::memcpy(to.values, block + 2, 32);
-  return half_is_finite(load_half(block));
-}
-
-struct BlockForm {
-  bool (*copy)(const std::byte*, Target);
-  uint64_t bytes;  // in the file
-  uint64_t values;
-  uint64_t scales;
-};
-
-bool repack_blocks(const GgufTensor& tensor, const BlockForm& form, Target to) {
-  const uint64_t n_blocks = tensor.data.size() / form.bytes;
-  for (uint64_t i = 0; i < n_blocks; ++i) {
-    const Target at{to.values + i * form.values, to.scales + i * form.scales};
-    if (!form.copy(tensor.data.data() + i * form.bytes, at)) return false;
-  }
-  return true;
-}
 
 // Round to nearest, ties to even. `bits` is finite.
 uint16_t to_bf16(uint32_t bits) {
@@ -99,6 +52,20 @@ bool copy_f16(std::span<const std::byte> from, bool widen, std::byte* to) {
   return true;
 }
 
+bool copy_bf16(std::span<const std::byte> from, bool widen, std::byte* to) {
+  for (uint64_t i = 0; i < from.size() / 2; ++i) {
+    const uint16_t bits = load_half(from.data() + 2 * i);
+    if ((bits & 0x7f80) == 0x7f80) return false;
+    const uint32_t wide = uint32_t{bits} << 16;
+    if (widen) {
+      std::memcpy(to + 4 * i, &wide, 4);
+    } else {
+      std::memcpy(to + 2 * i, &bits, 2);
+    }
+  }
+  return true;
+}
+
 Status check_shape(const GgufTensor& tensor, const PlannedTensor& planned) {
   const bool same = tensor.shape[0] == planned.n_cols && tensor.shape[1] == planned.n_rows &&
                     tensor.shape[2] == 1 && tensor.shape[3] == 1;
@@ -112,20 +79,12 @@ Status check_shape(const GgufTensor& tensor, const PlannedTensor& planned) {
               found, expected);
 }
 
-bool copy_all(const GgufTensor& tensor, const Weight& form, Target to) {
-  switch (tensor.type) {
-    case GgufType::q4_0:
-      return repack_blocks(tensor, {copy_q4_0, 18, 16, 4}, to);
-    case GgufType::q4_1:
-      return repack_blocks(tensor, {copy_q4_1, 20, 16, 4}, to);
-    case GgufType::q8_0:
-      return repack_blocks(tensor, {copy_q8_0, 34, 32, 2}, to);
-    case GgufType::f32:
-      return copy_f32(tensor.data, form.type == WeightType::bf16, to.values);
-    case GgufType::f16:
-      return copy_f16(tensor.data, form.type == WeightType::f32, to.values);
-  }
-  return false;
+bool copy_all(const GgufTensor& tensor, const Weight& form, BlockTarget to) {
+  if (const BlockForm* blocks = block_form(tensor.type)) return copy_blocks(tensor, *blocks, to);
+  const bool widen = form.type == WeightType::f32;
+  if (tensor.type == GgufType::f32) return copy_f32(tensor.data, !widen, to.values);
+  if (tensor.type == GgufType::f16) return copy_f16(tensor.data, widen, to.values);
+  return copy_bf16(tensor.data, widen, to.values);
 }
 
 }  // namespace
@@ -136,20 +95,21 @@ Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planne
   Weight form;
   form.n_rows = planned.n_rows;
   form.n_cols = planned.n_cols;
-  const bool quantised = tensor.type != GgufType::f32 && tensor.type != GgufType::f16;
+  const BlockForm* blocks = block_form(tensor.type);
   if (planned.is_vector) {
-    if (!quantised) return form;
+    if (blocks == nullptr) return form;
     return fail(ErrorCode::unsupported_model,
                 cat("tensor ", planned.file_name, " is a norm of type ",
-                    gguf_type_name(tensor.type), "; F32 or F16 expected"),
-                gguf_type_name(tensor.type), "F32, F16");
+                    gguf_type_name(tensor.type), "; F32, F16 or BF16 expected"),
+                gguf_type_name(tensor.type), "F32, F16, BF16");
   }
-  form.type = tensor.type == GgufType::f32    ? WeightType::bf16
-              : tensor.type == GgufType::f16  ? WeightType::f16
-              : tensor.type == GgufType::q8_0 ? WeightType::w8
-                                              : WeightType::w4;
-  form.block = quantised ? kBlock : 0;
-  form.has_min = form.type == WeightType::w4 ? 1 : 0;
+  if (blocks != nullptr) {
+    form.type = blocks->type;
+    form.block = blocks->block;
+    form.has_min = blocks->has_min;
+  } else {
+    form.type = tensor.type == GgufType::f16 ? WeightType::f16 : WeightType::bf16;
+  }
   return form;
 }
 

@@ -23,36 +23,40 @@ struct TestMatrix {
 
 void fill_scales(TestMatrix& t) {
   constexpr uint16_t kOne = 0x3c00, kMinusEight = 0xc800;
-  for (size_t i = 0; i < t.scales.size(); i += 2) {
-    t.scales[i] = kOne;
-    t.scales[i + 1] = kMinusEight;
+  for (size_t i = 0; i < t.scales.size(); ++i) {
+    t.scales[i] = t.weight.has_min == 1 && i % 2 == 1 ? kMinusEight : kOne;
   }
 }
 
-void put_code(TestMatrix& t, WeightType type, uint32_t row, uint32_t col) {
+void put_code(TestMatrix& t, uint32_t row, uint32_t col) {
   const int q = test_code(row, col);
+  const WeightType type = t.weight.type;
   if (type == WeightType::w4) {
     const size_t at = row * (kTestCols / 2) + col / 32 * 16 + col % 16;
     t.values[at] |= static_cast<std::byte>(col % 32 < 16 ? q : q << 4);
   } else if (type == WeightType::w8) {
-    t.values[row * kTestCols + col] = static_cast<std::byte>(q);
+    t.values[row * kTestCols + col] = static_cast<std::byte>(t.weight.has_min == 1 ? q : q - 8);
   } else {
     const float value = static_cast<float>(q - 8);
     std::memcpy(&t.values[(row * kTestCols + col) * sizeof value], &value, sizeof value);
   }
 }
 
-void make_test_matrix(WeightType type, TestMatrix& t) {
-  fill_scales(t);
-  for (uint32_t i = 0; i < kTestRows * kTestCols; ++i)
-    put_code(t, type, i / kTestCols, i % kTestCols);
-  t.weight = {.type = type,
+struct TestForm {
+  WeightType type;
+  uint32_t block, has_min;
+};
+
+void make_test_matrix(const TestForm& form, TestMatrix& t) {
+  t.weight = {.type = form.type,
               .n_rows = kTestRows,
               .n_cols = kTestCols,
-              .block = 32,
-              .has_min = 1,
+              .block = form.block,
+              .has_min = form.has_min,
               .values = t.values.data(),
               .scales = t.scales.data()};
+  fill_scales(t);
+  for (uint32_t i = 0; i < kTestRows * kTestCols; ++i) put_code(t, i / kTestCols, i % kTestCols);
 }
 
 int expected(uint32_t m, uint32_t row) {
@@ -61,9 +65,9 @@ int expected(uint32_t m, uint32_t row) {
   return sum;
 }
 
-bool reproduces(MatmulFn matmul, WeightType type) {
+bool reproduces(MatmulFn matmul, const TestForm& form) {
   TestMatrix t;
-  make_test_matrix(type, t);
+  make_test_matrix(form, t);
   std::array<float, kTestInputs * kTestCols> x{};
   for (uint32_t i = 0; i < x.size(); ++i) {
     x[i] = static_cast<float>(test_input(i / kTestCols, i % kTestCols));
@@ -79,8 +83,13 @@ bool reproduces(MatmulFn matmul, WeightType type) {
 }
 
 bool trusted(const Kernels& set) {
-  return reproduces(set.matmul, WeightType::w4) && reproduces(set.matmul, WeightType::w8) &&
-         reproduces(set.matmul, WeightType::f32);
+  constexpr TestForm kForms[] = {{WeightType::w4, 32, 1},
+                                 {WeightType::w8, 32, 1},
+                                 {WeightType::w8, 16, 0},
+                                 {WeightType::f32, 0, 0}};
+  bool all = true;
+  for (const TestForm& form : kForms) all = all && reproduces(set.matmul, form);
+  return all;
 }
 
 struct Survey {

@@ -160,8 +160,16 @@ const Absurd kAbsurd[] = {
     {"TensorTwice", [](GgufWriter& f) { f.tensors[1].name = "first"; }, kBad, "first"},
     {"LongTensorName", [](GgufWriter& f) { f.tensors[1].name = std::string(300, 'n'); }, kBad,
      "300"},
-    {"TensorTypeQ4K", [](GgufWriter& f) { f.tensors[0].type = 12; }, kUnsupported, "Q4_K"},
-    {"TensorTypeBf16", [](GgufWriter& f) { f.tensors[0].type = 30; }, kUnsupported, "BF16"},
+    {"TensorTypeQ2K", [](GgufWriter& f) { f.tensors[0].type = 10; }, kUnsupported, "Q2_K"},
+    {"TensorTypeIq4Xs", [](GgufWriter& f) { f.tensors[0].type = 23; }, kUnsupported, "IQ4_XS"},
+    {"TensorTypeSaysWhatIsSupported", [](GgufWriter& f) { f.tensors[0].type = 9; }, kUnsupported,
+     "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K:"},
+    {"RowSplitsASuperBlock",
+     [](GgufWriter& f) {
+       f.tensors[1].type = 12;
+       f.tensors[1].shape = {128, 2};
+     },
+     kBad, "[128, 2] for Q4_K"},
     {"TensorTypeUnknown", [](GgufWriter& f) { f.tensors[0].type = 99; }, kBad, "type 99"},
 };
 

@@ -73,6 +73,7 @@ inline std::vector<WeightShape> weight_shapes() {
   return {{WeightType::w4, 7, 96, 32, 1},  {WeightType::w4, 33, 576, 32, 1},
           {WeightType::w8, 7, 96, 32, 0},  {WeightType::w8, 9, 80, 16, 1},
           {WeightType::w8, 9, 48, 16, 0},  {WeightType::w8, 5, 1536, 32, 1},
+          {WeightType::w8, 3, 256, 16, 0}, {WeightType::w8, 3, 16, 16, 0},
           {WeightType::f16, 5, 37, 0, 0},  {WeightType::f16, 5, 64, 0, 0},
           {WeightType::bf16, 5, 37, 0, 0}, {WeightType::bf16, 5, 64, 0, 0},
           {WeightType::f32, 5, 1, 0, 0},   {WeightType::f32, 6, 61, 0, 0}};

@@ -9,7 +9,7 @@
 
 namespace polykv::test {
 
-// Deterministic tensor data with sane scales.
+// Deterministic data of the simpler tensor types, with sane scales.
 inline std::string tensor_data(GgufType type, uint64_t n, uint32_t seed) {
   std::string out;
   uint32_t state = seed * 2654435761U + 1;
@@ -55,7 +55,8 @@ inline void add_tiny_vocabulary(GgufWriter& file) {
   file.text("tokenizer.chat_template", "{{ '<|im_start|>' + text + '<|im_end|>' }}");
 }
 
-// One layer, width 64, one head, 16 tokens, tied head; every supported tensor type.
+// One layer, width 64, one head, 16 tokens, tied head; the simpler tensor types (quants_test.cpp
+// has the others).
 inline GgufWriter tiny_model() {
   GgufWriter file;
   file.text("general.architecture", "llama");

@@ -1,0 +1,29 @@
+// The block formats of quantised GGUF tensors, and which weight form holds each.
+#pragma once
+
+#include "model/gguf.h"
+#include "model/image.h"
+
+namespace polykv {
+
+// Where a block's parts go.
+struct BlockTarget {
+  std::byte* values;
+  std::byte* scales;
+};
+
+struct BlockForm {
+  WeightType type;  // w4 or w8
+  uint32_t block;   // columns per scale in the image; a block of the file may hold several
+  uint32_t has_min;
+  bool rounds;  // scales are products of the file's numbers, rounded to f16
+  // One block of the file; false if a number is not finite or its scale is too large for f16.
+  bool (*copy)(const std::byte* block, BlockTarget to);
+};
+
+const BlockForm* block_form(GgufType type);  // nullptr: the type has no blocks
+
+// All blocks of a tensor of that form.
+bool copy_blocks(const GgufTensor& tensor, const BlockForm& form, BlockTarget to);
+
+}  // namespace polykv
