@@ -42,7 +42,7 @@ void add_supervisor_options(CLI::App& app, Arguments& a) {
       ->check(CLI::Range(1, 1024));
   app.add_option("--writer-threads", a.supervisor.writer_threads, "Threads for prefill")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--isa", a.supervisor.isa, "Force agents' kernels by name (ref, avx2)")
+  app.add_option("--isa", a.supervisor.isa, "Force agents' kernels by name (ref, avx2, avx512)")
       ->envname("POLYKV_ISA");
   app.add_option("--writer", a.supervisor.writer_program, "Path of polykv-writer");
   app.add_option("--agent-program", a.supervisor.agent_program, "Path of polykv-agent");
