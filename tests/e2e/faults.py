@@ -13,8 +13,8 @@ QUESTIONS = (harness.SOURCE / "launch/questions.txt").read_text().splitlines()[:
 
 class Killed(harness.Case):
 
-    def run_and_kill(self, victim_index, after_tokens):
-        """A run of four agents; one is killed once it has streamed that many pieces of text."""
+    def run_and_kill(self, victim_index):
+        """A run of four agents; one is killed while all of them answer."""
         report = self.dir / "killed.json"
         run = self.start("run", "--model", harness.MODEL, "--context", self.gpl(n_bytes=6000),
                          "--questions", self.file("q.txt", "\n".join(QUESTIONS)), "--agents", 4,
@@ -36,7 +36,7 @@ class Killed(harness.Case):
     def test_agent_the_report_names_it_and_the_others_answer_as_ever(self):
         whole = self.run_job("--context", self.gpl(n_bytes=6000), "--agents", 4,
                              "--max-tokens", 64, "--ignore-eos", questions=QUESTIONS)
-        pid, code, out, report = self.run_and_kill(1, 8)
+        pid, code, out, report = self.run_and_kill(1)
         self.assertEqual(code, harness.AGENT_LOST, out)
         dead = [a for a in report["agents"] if "error" in a]
         self.assertEqual([a["pid"] for a in dead], [pid])
