@@ -4,19 +4,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <ctime>
 
 #include "ipc/log.h"
 #include "ipc/process.h"
 
 namespace polykv {
 namespace {
-
-int64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
 
 GenerateOptions generate_options(const Message& request) {
   GenerateOptions options;

@@ -4,6 +4,7 @@
 
 #include "agents/agent.h"
 #include "ipc/log.h"
+#include "ipc/process.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the supervisor's; it ends its children itself
   CLI::App app("polykv-agent: generates over a polykv supervisor's shared pool", "polykv-agent");
   polykv::AgentOptions options;
+  options.started_ns = polykv::monotonic_ns();  // unless whoever asked for it says earlier
   app.set_version_flag("--version", POLYKV_VERSION);
   app.add_option("--runtime", options.attach.runtime, "Runtime directory of the supervisor")
       ->required();

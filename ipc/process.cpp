@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <fstream>
 #include <limits>
 
@@ -182,6 +183,12 @@ Result<UniqueFd> watch_process(pid_t pid) {
   UniqueFd fd(::pidfd_open(pid, 0));
   if (!fd) return fail_errno(cat("watching process ", pid));
   return fd;
+}
+
+int64_t monotonic_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
 std::string program_directory() {

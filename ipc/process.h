@@ -54,6 +54,9 @@ struct MemoryUse {
 };
 Result<MemoryUse> memory_use(pid_t pid = 0);
 
+// CLOCK_MONOTONIC in nanoseconds: one clock for all processes of a machine.
+int64_t monotonic_ns();
+
 // Directory of the running program: where its siblings are installed.
 std::string program_directory();
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <ctime>
 
 #include "ipc/log.h"
 #include "launch/supervisor.h"
@@ -16,12 +15,6 @@ constexpr int kAgentRestartsMax = 5;
 
 std::string request_key(const std::string& client, const std::string& request) {
   return client + '\n' + request;
-}
-
-int64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
 }  // namespace
