@@ -210,7 +210,24 @@ Status check_value(const json& value, const Field& field, const std::string& whe
   }
 }
 
-// Every member is a known field of the right kind, and every required field is there.
+Status check_choice(const json& object, const Choice& choice, const MessageSchema& schema,
+                    const std::string& where) {
+  std::string there, all;
+  size_t count = 0;
+  for (const std::string_view field : choice.fields) {
+    all += cat(all.empty() ? "" : ", ", where, field);
+    if (!object.contains(field)) continue;
+    there += cat(there.empty() ? "" : ", ", where, field);
+    ++count;
+  }
+  if (count == 1 || (count == 0 && !choice.one)) return {};
+  return bad(cat("message '", schema.name, "' takes ", choice.one ? "exactly" : "at most",
+                 " one of the fields ", all, "; it has ", count == 0 ? "none" : there),
+             there, all);
+}
+
+// Every member is a known field of the right kind, every required field is there, and of fields
+// that exclude each other only one.
 Status check_object(const json& object, const MessageSchema& schema, const std::string& where,
                     bool top) {
   for (const auto& [name, value] : object.items()) {
@@ -227,6 +244,9 @@ Status check_object(const json& object, const MessageSchema& schema, const std::
     return bad(cat("message '", schema.name, "' lacks the field '", where, field.name, "'"), "",
                cat(field.name));
   }
+  for (const Choice& choice : schema.choices) {
+    if (const Status ok = check_choice(object, choice, schema, where); !ok) return ok;
+  }
   return {};
 }
 
@@ -235,9 +255,10 @@ Status check_version(const json& object) {
   if (v == object.end())
     return bad("the message lacks the field 'v', the protocol's version", "", "v");
   if (integer_in(*v, kProtocolVersion, kProtocolVersion)) return {};
-  return bad(cat("the message speaks protocol version ", quote(*v), ", this side speaks ",
-                 kProtocolVersion),
-             quote(*v), cat(kProtocolVersion));
+  return fail(ErrorCode::protocol_version,
+              cat("the message speaks protocol version ", quote(*v), ", this side speaks version ",
+                  kProtocolVersion, ": use a client of that version"),
+              quote(*v), cat(kProtocolVersion));
 }
 
 Result<const MessageSchema*> schema_of(const json& object) {

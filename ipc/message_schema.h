@@ -1,4 +1,5 @@
-// The table of control messages: adding a message, or a field, is one row of message_schema.cpp.
+// The table of control messages: adding a message, or a field, is one row of message_table_client.cpp
+// (what clients see) or message_table_inner.cpp (agents, the writer, reports).
 // docs/protocol.md shows the same table to people; a test holds the two together.
 #pragma once
 
@@ -34,10 +35,17 @@ struct Field {
   bool required = true;
 };
 
+// Optional fields that exclude each other; `one` of them has to be there.
+struct Choice {
+  std::vector<std::string_view> fields;
+  bool one = false;
+};
+
 struct MessageSchema {
   std::string_view name;
   std::string_view way;  // who sends it to whom; empty for objects inside messages
   std::vector<Field> fields;
+  std::vector<Choice> choices = {};
 
   const Field* find(std::string_view field) const;
 };

@@ -35,6 +35,8 @@ constexpr std::array kNames{
     Name{ErrorCode::timed_out, "timed_out"},
     Name{ErrorCode::version_gone, "version_gone"},
     Name{ErrorCode::cancelled, "cancelled"},
+    Name{ErrorCode::conflict, "conflict"},
+    Name{ErrorCode::protocol_version, "protocol_version"},
     Name{ErrorCode::internal, "internal"},
 };
 

@@ -35,8 +35,10 @@ enum class ErrorCode : int {
   not_running = 17,           // no supervisor answers in the runtime directory
   io = 18,                    // a system call failed
   timed_out = 19,             // a deadline passed
-  version_gone = 20,          // the named pool or version does not exist (any more)
+  version_gone = 20,          // the named model, pool or version does not exist (any more)
   cancelled = 21,             // the request was cancelled
+  conflict = 22,              // another request changed the same thing first
+  protocol_version = 23,      // the other side speaks another version of the protocol
   internal = 70,              // a promise inside polykv was broken
 };
 

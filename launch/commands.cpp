@@ -33,15 +33,15 @@ Status prepare(Client& client, const UpOptions& options, const std::string& cont
 
 void print_pools(const Message& snapshot, std::ostream& out) {
   out << "\npool             version  tokens  codec     MB  bits/element  segments  versions  "
-         "pinned\n";
+         "leases\n";
   for (const Message& pool : snapshot.objects("pools")) {
     out << std::left << std::setw(16) << pool.text("pool") << std::right << std::setw(8)
         << pool.integer("version") << std::setw(8) << pool.integer("tokens") << "  " << std::left
         << std::setw(6) << pool.text("codec") << std::right << std::fixed << std::setprecision(1)
         << std::setw(6) << static_cast<double>(pool.integer("bytes")) / 1e6 << std::setprecision(3)
         << std::setw(14) << pool.number("bits_per_element") << std::setw(10)
-        << pool.integer("segments") << std::setw(10) << pool.integer("versions") << std::setw(8)
-        << pool.integer("pinned") << '\n';
+        << pool.integer("segments") << std::setw(10) << pool.objects("versions").size()
+        << std::setw(8) << pool.integer("leases") << '\n';
   }
 }
 
@@ -60,13 +60,15 @@ void print_agents(const Message& snapshot, std::ostream& out) {
 }
 
 void print_snapshot(const Message& snapshot, std::ostream& out) {
-  out << "supervisor pid " << snapshot.integer("pid") << ", writer pid "
-      << snapshot.integer("writer_pid") << " (" << snapshot.text("writer_state") << ", restarted "
-      << snapshot.integer("writer_restarts") << " times)\n"
-      << "model " << snapshot.text("model") << ", "
-      << megabytes(static_cast<uint64_t>(snapshot.integer("image_bytes"))) << ", fingerprint "
-      << snapshot.text("fingerprint") << '\n'
-      << "shared memory held: " << megabytes(static_cast<uint64_t>(snapshot.integer("held_bytes")));
+  out << "supervisor pid " << snapshot.integer("pid") << '\n';
+  for (const Message& model : snapshot.objects("models")) {
+    out << "model " << model.text("model") << ": " << model.text("name") << ", "
+        << megabytes(static_cast<uint64_t>(model.integer("image_bytes"))) << ", fingerprint "
+        << model.text("fingerprint") << "; writer pid " << model.integer("writer_pid") << " ("
+        << model.text("writer_state") << ", restarted " << model.integer("writer_restarts")
+        << " times)\n";
+  }
+  out << "shared memory held: " << megabytes(static_cast<uint64_t>(snapshot.integer("held_bytes")));
   if (snapshot.has("budget_bytes")) {
     out << " of " << megabytes(static_cast<uint64_t>(snapshot.integer("budget_bytes")));
   }

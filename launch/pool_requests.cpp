@@ -54,16 +54,30 @@ Message pool_ready(const std::string& pool, const Version& version) {
   return ready.set("prefill_tokens", 0).set("prefill_seconds", 0.0);
 }
 
-Message pool_status(const Pool& pool) {
+Message pool_status(const std::string& model, const Pool& pool,
+                    const std::map<const Version*, uint64_t>& leases) {
   const Version& current = *pool.current;
-  size_t versions = 1;
-  for (const auto& earlier : pool.earlier) versions += earlier.expired() ? 0 : 1;
+  std::vector<Message> versions;
+  uint64_t all_leases = 0;
+  const auto add = [&](const Version& version) {
+    const auto held = leases.find(&version);
+    const uint64_t count = held == leases.end() ? 0 : held->second;
+    Message status("version_status");
+    status.set("version", version.number).set("tokens", version.n_tokens());
+    status.set("leases", count).set("pinned", pool.pinned.contains(version.number));
+    versions.push_back(std::move(status));
+    all_leases += count;
+  };
+  for (const auto& earlier : pool.earlier) {
+    if (const auto version = earlier.lock()) add(*version);
+  }
+  add(current);
   Message status("pool_status");
-  status.set("pool", pool.name).set("version", current.number);
+  status.set("pool", pool.name).set("model", model).set("version", current.number);
   status.set("codec", codec_name(pool.codec)).set("tokens", current.n_tokens());
   status.set("bytes", current.bytes()).set("segments", current.segments.size());
-  status.set("bits_per_element", bits_per_element(current));
-  return status.set("versions", versions).set("pinned", pool.pinned.size());
+  status.set("bits_per_element", bits_per_element(current)).set("leases", all_leases);
+  return status.set("idle_seconds", 0.0).set("versions", versions);
 }
 
 Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,

@@ -2,6 +2,7 @@
 // pool looks in messages.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 
@@ -18,7 +19,9 @@ Status check_not_busy(const std::set<std::string>& busy, const std::string& pool
 
 // Whoever prefilled something sets prefill_tokens and prefill_seconds.
 Message pool_ready(const std::string& pool, const Version& version);
-Message pool_status(const Pool& pool);
+// leases: how many agents hold each version.
+Message pool_status(const std::string& model, const Pool& pool,
+                    const std::map<const Version*, uint64_t>& leases);
 
 // busy: pools that are being written; room: for the manifest.
 Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,

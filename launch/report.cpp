@@ -14,6 +14,9 @@ std::string fixed(double value, int digits) {
   return out.str();
 }
 
+// A run has one model.
+Message model_of(const RunResult& result) { return result.status.objects("models").front(); }
+
 double prefill_rate(const RunResult& result) {
   const double seconds = result.pool.number("prefill_seconds");
   return seconds > 0 ? static_cast<double>(result.pool.integer("prefill_tokens")) / seconds : 0;
@@ -41,8 +44,8 @@ void print_memory(const RunResult& result, std::ostream& out) {
       << " private f16 caches (" << times(many) << " times as much)\n"
       << "          or " << megabytes(f16) << " in one shared f16 cache (" << times(f16)
       << " times as much)\n"
-      << "Model     " << result.status.text("model") << ": "
-      << megabytes(static_cast<uint64_t>(result.status.integer("image_bytes")))
+      << "Model     " << model_of(result).text("name") << ": "
+      << megabytes(static_cast<uint64_t>(model_of(result).integer("image_bytes")))
       << ", mapped once for all\n";
 }
 
@@ -122,7 +125,7 @@ void print_report(const RunResult& result, std::ostream& out) {
   out << '\n';
   print_memory(result, out);
   print_speed(result, out);
-  const int64_t restarts = result.status.integer("writer_restarts");
+  const int64_t restarts = model_of(result).integer("writer_restarts");
   if (restarts > 0) {
     out << "Writer    died and was started again " << restarts
         << " time(s); nothing was prefilled again\n";
@@ -150,10 +153,10 @@ std::string report_json(const RunResult& result) {
   report.set("prefill_tokens_per_s", prefill_rate(result));
   report.set("answer_seconds", result.answer_seconds);
   report.set("tokens_generated", tokens_generated(result));
-  report.set("model", result.status.text("model"));
-  report.set("fingerprint", result.status.text("fingerprint"));
-  report.set("image_bytes", result.status.integer("image_bytes"));
-  report.set("writer_restarts", result.status.integer("writer_restarts"));
+  report.set("model", model_of(result).text("name"));
+  report.set("fingerprint", model_of(result).text("fingerprint"));
+  report.set("image_bytes", model_of(result).integer("image_bytes"));
+  report.set("writer_restarts", model_of(result).integer("writer_restarts"));
   report.set("fallbacks", result.status.texts("fallbacks"));
   return report.dump();
 }

@@ -257,6 +257,7 @@ void Supervisor::change_pools(const std::string& client, const Message& message)
     const Pool* found = registry_.find(pool);
     Message event("pool_dropped");
     event.set("pool", pool).set("version", found == nullptr ? 0 : found->current->number);
+    event.set("reason", "asked");
     if (auto dropped = drop_pool(registry_, busy_pools_, message); !dropped) {
       answer = pass(dropped);
     } else {

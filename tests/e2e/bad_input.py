@@ -129,7 +129,7 @@ class Running(harness.Case):
             capture_output=True, timeout=harness.DEADLINE_S, check=False)
         self.assertEqual(done.returncode, harness.FINGERPRINT, done.stderr)
         self.assertIn(b"0" * 32, done.stderr)
-        self.assertIn(self.status()["fingerprint"].encode(), done.stderr)
+        self.assertIn(self.status()["models"][0]["fingerprint"].encode(), done.stderr)
 
     def test_a_pool_or_version_that_is_not_there(self):
         self.assertIn("main", self.ask("Why?", "--pool", "other", code=20))

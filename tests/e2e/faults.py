@@ -66,13 +66,14 @@ class Killed(harness.Case):
         up = self.up("--context", self.gpl(n_bytes=3000), "--agents", 1)
         before = self.status()
         answer = self.ask("What is this?", "--max-tokens", "8")
-        os.kill(before["writer_pid"], signal.SIGKILL)
+        os.kill(before["models"][0]["writer_pid"], signal.SIGKILL)
 
         def replaced():
             status = self.status()
-            return status["writer_restarts"] == 1 and status["writer_state"] == "ready" and status
+            writer = status["models"][0]
+            return writer["writer_restarts"] == 1 and writer["writer_state"] == "ready" and status
         status = harness.await_true("a new writer", replaced)
-        self.assertNotEqual(status["writer_pid"], before["writer_pid"])
+        self.assertNotEqual(status["models"][0]["writer_pid"], before["models"][0]["writer_pid"])
         self.assertEqual(status["pools"], before["pools"])
         again = self.ask("What is this?", "--max-tokens", "8")
         self.assertEqual(again["token_ids"], answer["token_ids"])
@@ -80,7 +81,7 @@ class Killed(harness.Case):
         self.assertIn("version 2", out)
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=harness.DEADLINE_S)
-        self.assertIn(f"the writer (pid {before['writer_pid']}) ended: killed by signal 9", said)
+        self.assertIn(f"the writer (pid {before['models'][0]['writer_pid']}) ended: killed by signal 9", said)
         self.assertIn("a new one was started", said)
 
     def test_supervisor_its_children_end_by_themselves(self):
@@ -108,7 +109,7 @@ class Interrupted(harness.Case):
                          "--questions", self.file("q.txt", "Why?"), "--agents", 1,
                          "--runtime", self.runtime)
         harness.await_true("a busy writer", lambda: (self.runtime / "ctl").exists() and
-                           self.status()["writer_state"] == "busy")
+                           self.status()["models"][0]["writer_state"] == "busy")
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=harness.DEADLINE_S)
         self.assertEqual(run.returncode, harness.CANCELLED)

@@ -34,7 +34,7 @@ class FifteenAgents(harness.Case):
         for agent in status["agents"]:
             self.ask("What is this about?", "--agent", agent["agent"], "--max-tokens", "4")
         resident = sum(harness.rollup(pid)["Pss"] for pid in pids)
-        shared = status["image_bytes"] + status["pools"][0]["bytes"]
+        shared = status["models"][0]["image_bytes"] + status["pools"][0]["bytes"]
         self.assertEqual(len(set(pids)), 15)
         self.assertLessEqual(resident, shared + 15 * 10 * MB)
 

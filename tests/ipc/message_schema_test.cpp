@@ -84,6 +84,17 @@ bool only_inside(const MessageSchema& schema) {
   });
 }
 
+// oneOf is true if exactly one alternative is: one field is there, or (if none has to be) none is.
+json rule_of(const Choice& choice) {
+  json alternatives = json::array(), any = json::array();
+  for (const std::string_view field : choice.fields) {
+    alternatives.push_back({{"required", {field}}});
+  }
+  any = alternatives;
+  if (!choice.one) alternatives.push_back({{"not", {{"anyOf", any}}}});
+  return {{"oneOf", alternatives}};
+}
+
 json object_schema(const MessageSchema& schema) {
   json properties = json::object(), required = json::array();
   const auto add = [&](const Field& field) {
@@ -104,6 +115,9 @@ json object_schema(const MessageSchema& schema) {
   object["properties"] = std::move(properties);
   object["required"] = std::move(required);
   object["additionalProperties"] = false;
+  json rules = json::array();
+  for (const Choice& choice : schema.choices) rules.push_back(rule_of(choice));
+  if (!rules.empty()) object["allOf"] = std::move(rules);
   return object;
 }
 
@@ -113,14 +127,15 @@ std::string whole_schema() {
     if (!schema.way.empty()) messages.push_back(reference(schema.name));
     definitions[std::string(schema.name)] = object_schema(schema);
   }
-  const json whole{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-                   {"title", cat("The control protocol of polykv, version ", kProtocolVersion)},
-                   {"description",
-                    "Any one message. Written from ipc/message_schema.cpp; docs/protocol.md "
-                    "explains it. Lengths "
-                    "of strings are bytes there and characters here; ids stay below 2^64."},
-                   {"oneOf", messages},
-                   {"$defs", definitions}};
+  const json whole{
+      {"$schema", "https://json-schema.org/draft/2020-12/schema"},
+      {"title", cat("The control protocol of polykv, version ", kProtocolVersion)},
+      {"description",
+       "Any one message. Written from the table in ipc/message_table_*.cpp; docs/protocol.md "
+       "explains it. Lengths "
+       "of strings are bytes there and characters here; ids stay below 2^64."},
+      {"oneOf", messages},
+      {"$defs", definitions}};
   return whole.dump(2) + "\n";
 }
 

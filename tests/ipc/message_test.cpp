@@ -12,11 +12,11 @@ namespace {
 constexpr const char* kHead = R"({"v":1,"type":)";
 
 // The refusal of a text that must be refused.
-Error refusal(const std::string& text) {
+Error refusal(const std::string& text, ErrorCode code = ErrorCode::bad_message) {
   auto message = Message::parse(text);
   EXPECT_FALSE(message) << "was taken: " << text.substr(0, 200);
   if (message) return {};
-  EXPECT_EQ(message.error().code, ErrorCode::bad_message);
+  EXPECT_EQ(message.error().code, code);
   return message.error();
 }
 
@@ -60,11 +60,14 @@ Message snapshot() {
   Message pool("pool_status");
   pool.set("pool", "main").set("version", 1).set("codec", "k4v4").set("tokens", 4096);
   pool.set("bytes", 23'990'000).set("bits_per_element", 4.13).set("segments", 1);
-  pool.set("versions", 1).set("pinned", 0);
+  pool.set("model", "m").set("leases", 3).set("idle_seconds", 0.5);
+  Message version("version_status");
+  version.set("version", 1).set("tokens", 4096).set("leases", 3).set("pinned", false);
+  pool.set("versions", std::vector<Message>{version});
   Message message("snapshot");
-  message.set_id("seq", 9).set("pid", 7).set("writer_pid", 8).set("writer_state", "ready");
-  message.set("writer_restarts", 0).set("held_bytes", 1).set("model", "m").set("fingerprint", "");
-  message.set("image_bytes", 2).set("positions", 8192).set("fallbacks", std::vector<std::string>());
+  message.set_id("seq", 9).set_id("agent_seq", 2).set_id("token_seq", 1);
+  message.set("pid", 7).set("held_bytes", 1).set("evicted_pools", 0);
+  message.set("fallbacks", std::vector<std::string>()).set("models", std::vector<Message>());
   message.set("pools", std::vector<Message>{pool, pool});
   message.set("agents", std::vector<Message>());
   return message;
@@ -124,14 +127,14 @@ TEST(Message, every_truncation_of_a_message_is_refused) {
 }
 
 TEST(Message, another_protocol_version_is_refused_with_both_versions) {
-  const Error error = refusal(R"({"v":2,"type":"status"})");
+  const Error error = refusal(R"({"v":2,"type":"status"})", ErrorCode::protocol_version);
   EXPECT_TRUE(names(error, "version 2"));
-  EXPECT_TRUE(names(error, "speaks 1"));
+  EXPECT_TRUE(names(error, "speaks version 1"));
   EXPECT_EQ(error.value, "2");
   EXPECT_EQ(error.limit, "1");
   EXPECT_TRUE(names(refusal(R"({"type":"status"})"), "'v'"));
-  refusal(R"({"v":"1","type":"status"})");
-  refusal(R"({"v":1.0,"type":"status"})");
+  refusal(R"({"v":"1","type":"status"})", ErrorCode::protocol_version);
+  refusal(R"({"v":1.0,"type":"status"})", ErrorCode::protocol_version);
 }
 
 TEST(Message, unknown_missing_and_nested_types_are_refused_by_name) {
@@ -144,8 +147,8 @@ TEST(Message, unknown_missing_and_nested_types_are_refused_by_name) {
 TEST(Message, unknown_fields_are_refused_by_name_wherever_they_are) {
   EXPECT_TRUE(names(refusal(R"({"v":1,"type":"status","colour":"red"})"), "'colour'"));
   std::string nested = snapshot().dump();
-  nested.replace(nested.find("\"versions\""), 10, "\"verxions\"");
-  EXPECT_TRUE(names(refusal(nested), "'pools[0].verxions'"));
+  nested.replace(nested.find("\"segments\""), 10, "\"sexments\"");
+  EXPECT_TRUE(names(refusal(nested), "'pools[0].sexments'"));
   // An object inside a message has no version and type of its own.
   nested = snapshot().dump();
   nested.insert(nested.find("\"bits_per_element\""), "\"v\":1,");

@@ -59,6 +59,12 @@ std::string row_of(const MessageSchema& schema) {
   for (const Field& field : schema.fields) {
     fields += cat(fields.empty() ? "" : "; ", name_of(field), " ", kind_of(field));
   }
+  for (const Choice& choice : schema.choices) {
+    fields += choice.one ? "; exactly one of " : "; at most one of ";
+    for (const std::string_view field : choice.fields) {
+      fields += cat(field == choice.fields.front() ? "`" : ", `", field, "`");
+    }
+  }
   return cat("| `", schema.name, "` | ", schema.way, " | ", fields.empty() ? "none" : fields, " |");
 }
 

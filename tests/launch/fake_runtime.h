@@ -91,6 +91,8 @@ class FakeRuntime : public ::testing::Test {
     return snapshot ? *snapshot : Message("none");
   }
 
+  Message model() { return status().objects("models").at(0); }
+
   Message agent_status(const std::string& name) {
     for (const Message& agent : status().objects("agents")) {
       if (agent.text("agent") == name) return agent;

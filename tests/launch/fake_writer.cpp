@@ -57,6 +57,9 @@ struct FakeWriter {
     Message answer("image");
     answer.set("fingerprint", to_hex(testing::small_model())).set("name", "fake");
     answer.set("positions", kPositions).set("bytes", bytes.size());
+    const KvShape& shape = testing::kSmallShape;
+    answer.set("layers", shape.n_layers).set("kv_heads", shape.n_kv_heads);
+    answer.set("head_dim", shape.head_dim);
     answer.set("notices", std::vector<std::string>{});
     image_from = "packed here";
     send(answer, {image->get()});

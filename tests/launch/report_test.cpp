@@ -31,6 +31,12 @@ Answer died(const std::string& agent, int64_t pid) {
   return {"And?", std::nullopt, error, agent, pid};
 }
 
+Message a_model(int writer_restarts) {
+  Message model("model_status");
+  model.set("name", "tiny").set("fingerprint", "abcd").set("image_bytes", 80'000'000);
+  return model.set("writer_restarts", writer_restarts);
+}
+
 RunResult a_run() {
   RunResult result;
   result.codec = "k4v4";
@@ -39,8 +45,8 @@ RunResult a_run() {
   result.pool.set("pool", "main").set("version", 1).set("tokens", 1000).set("bytes", 2'000'000);
   result.pool.set("bits_per_element", 4.25).set("elements", 4'000'000).set("segments", 1);
   result.pool.set("prefill_tokens", 1000).set("prefill_seconds", 4.0);
-  result.status.set("model", "tiny").set("fingerprint", "abcd").set("image_bytes", 80'000'000);
-  result.status.set("writer_restarts", 0).set("fallbacks", std::vector<std::string>{});
+  result.status = Message("snapshot").set("models", std::vector<Message>{a_model(0)});
+  result.status.set("fallbacks", std::vector<std::string>{});
   result.answers = {answered("a01", 4001, "Ein \"Zitat\"\nund größer"), died("a02", 4002)};
   return result;
 }
@@ -130,7 +136,7 @@ TEST(PrintedReport, names_a_dead_agent_with_pid_and_end_beside_the_others_answer
 
 TEST(PrintedReport, tells_of_restarts_and_fallbacks_where_there_were_any) {
   RunResult result = a_run();
-  result.status.set("writer_restarts", 2);
+  result.status.set("models", std::vector<Message>{a_model(2)});
   result.status.set("fallbacks", std::vector<std::string>{"agent a01: no fast kernel"});
   const std::string report = printed(result);
   EXPECT_NE(report.find("started again 2 time(s)"), std::string::npos);

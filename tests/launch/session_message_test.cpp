@@ -67,7 +67,6 @@ TEST_F(SessionMessage, malformed_messages_are_answered_and_the_next_good_one_wor
       "\xff\xfe",
       "null",
       R"({"v":1})",
-      R"({"v":2,"type":"status"})",
       R"({"v":1,"type":"no such type"})",
       R"({"v":1,"type":"status","surplus":1})",
       R"({"v":1,"type":"cancel"})",
@@ -86,6 +85,17 @@ TEST_F(SessionMessage, malformed_messages_are_answered_and_the_next_good_one_wor
     EXPECT_EQ(good.type(), "snapshot") << "after " << text.substr(0, 60);
     EXPECT_EQ(good.text("id"), "good");
   }
+}
+
+TEST_F(SessionMessage, client_of_another_protocol_version_is_told_which_one_is_spoken) {
+  start();
+  RawClient raw(runtime());
+  raw.send(R"({"v":2,"type":"hello","client":"newer","id":"h"})");
+  const Message refusal = raw.receive();
+  EXPECT_EQ(refusal.text("code"), "protocol_version");
+  EXPECT_EQ(refusal.text("id"), "h");
+  EXPECT_EQ(refusal.text("value"), "2");
+  EXPECT_EQ(refusal.text("limit"), "1");
 }
 
 TEST_F(SessionMessage, refusal_carries_the_requests_id_and_the_fields_name) {
@@ -189,7 +199,7 @@ TEST_F(SessionMessage, lease_on_what_is_not_there_or_for_another_model_is_refuse
   ASSERT_TRUE(other) << other.error().message;
   EXPECT_EQ(other->text("code"), "fingerprint_mismatch");
   EXPECT_EQ(other->text("value"), std::string(32, '0'));
-  EXPECT_EQ(other->text("limit"), status().text("fingerprint"));
+  EXPECT_EQ(other->text("limit"), model().text("fingerprint"));
 }
 
 TEST_F(SessionMessage, shutdown_is_answered_and_ends_the_session) {

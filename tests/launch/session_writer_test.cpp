@@ -28,8 +28,8 @@ TEST_F(SessionWriter, text_becomes_a_pool_and_status_shows_it) {
   EXPECT_DOUBLE_EQ(pool->number("bits_per_element"),
                    static_cast<double>(pool->integer("bytes")) * 8 / (2 * 2 * 1 * 64 * 20));
   const Message snapshot = status();
-  EXPECT_EQ(snapshot.text("fingerprint"), to_hex(small_model()));
-  EXPECT_EQ(snapshot.text("model"), "fake");
+  EXPECT_EQ(model().text("fingerprint"), to_hex(small_model()));
+  EXPECT_EQ(model().text("name"), "fake");
   ASSERT_EQ(snapshot.objects("pools").size(), 1u);
   EXPECT_EQ(snapshot.objects("pools")[0].integer("bytes"), pool->integer("bytes"));
   EXPECT_EQ(snapshot.integer("held_bytes"), 4096 + pool->integer("bytes"));
@@ -43,7 +43,7 @@ TEST_F(SessionWriter, death_in_a_prefill_costs_that_job_only_and_nothing_is_pack
   ASSERT_TRUE(pool) << pool.error().message;
   EXPECT_EQ(pool->integer("version"), 1);
   expect_error(make_pool("other", "tell"), ErrorCode::usage, {"given back"});
-  EXPECT_EQ(status().integer("writer_restarts"), 1);
+  EXPECT_EQ(model().integer("writer_restarts"), 1);
 }
 
 TEST_F(SessionWriter, death_in_an_append_leaves_the_version_before_and_its_agents_at_work) {
@@ -80,14 +80,14 @@ TEST_F(SessionWriter, segment_that_is_not_what_was_asked_for_is_refused_and_neve
     EXPECT_TRUE(status().objects("pools").empty()) << lie.document;
   }
   EXPECT_TRUE(make_pool("main", "a document"));
-  EXPECT_EQ(status().integer("writer_restarts"), 0);
+  EXPECT_EQ(model().integer("writer_restarts"), 0);
 }
 
 TEST_F(SessionWriter, nonsense_from_the_writer_ends_it_and_a_new_one_works) {
   start();
   expect_error(make_pool("main", "nonsense"), ErrorCode::writer_lost, {"the writer (pid "});
   EXPECT_TRUE(make_pool("main", "a document"));
-  EXPECT_EQ(status().integer("writer_restarts"), 1);
+  EXPECT_EQ(model().integer("writer_restarts"), 1);
 }
 
 TEST_F(SessionWriter, refusal_of_a_job_reaches_the_client_as_it_was_said) {
@@ -104,7 +104,7 @@ TEST_F(SessionWriter, one_that_keeps_dying_is_given_up_and_what_is_published_sta
     expect_error(make_pool("more", "crash in tokenize"), ErrorCode::writer_lost, {"signal 9"});
   }
   expect_error(make_pool("more", "a document"), ErrorCode::writer_lost, {"not started again"});
-  EXPECT_EQ(status().text("writer_state"), "failed");
+  EXPECT_EQ(model().text("writer_state"), "failed");
   expect_answer("still here");
 }
 
@@ -245,7 +245,7 @@ TEST_F(SessionWriter, prefill_that_comes_before_the_model_is_packed_waits_for_it
 TEST_F(SessionWriter, end_of_a_session_leaves_no_process_and_no_file) {
   start_with_agents(2);
   const Message snapshot = status();
-  std::vector<int64_t> pids{snapshot.integer("writer_pid")};
+  std::vector<int64_t> pids{model().integer("writer_pid")};
   for (const Message& agent : snapshot.objects("agents")) pids.push_back(agent.integer("pid"));
   ASSERT_EQ(pids.size(), 3u);
   EXPECT_TRUE(session().stop());
