@@ -34,7 +34,7 @@ THIRD_PARTY = {
     "PCRE2": (r"pcre2\.h", r"model/(pre_tokenizer|pre_tokenize|tokenizer)\w*\.cpp"),
     "libtorch": (r"(ATen|c10|torch)/.*", r"model/prefill\w*\.cpp"),
     "spdlog": (r"spdlog/.*", r"ipc/log\.cpp"),
-    "CLI11": (r"CLI/.*", r"(launch|agents|writer)/(main|options|command_line)\w*\.cpp"),
+    "CLI11": (r"CLI/.*", r"(launch|agents|writer|ipc)/(main|options|command_line)\w*\.cpp"),
     "GoogleTest": (r"g(test|mock)/.*", r"tests/.*\.(cpp|h)"),
     "Benchmark": (r"benchmark/.*", r"tests/bench/.*\.cpp"),
 }
