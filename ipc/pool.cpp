@@ -10,9 +10,7 @@ Result<Span> open_span(const ManifestSpan& listed, UniqueFd fd, const Fingerprin
                        const KvShape& shape, Verify verify) {
   auto segment = SegmentView::open(std::move(fd), verify);
   if (!segment) return pass(segment);
-  const SegmentHeader& header = segment->header();
-  Fingerprint found;
-  std::memcpy(found.data(), header.model, found.size());
+  const Fingerprint found = segment_model(*segment);
   if (found != model) {
     return fail(ErrorCode::fingerprint_mismatch,
                 cat("the pool was made by model ", to_hex(found), ", this agent runs ",
@@ -33,6 +31,12 @@ Result<Span> open_span(const ManifestSpan& listed, UniqueFd fd, const Fingerprin
 }
 
 }  // namespace
+
+Fingerprint segment_model(const SegmentView& segment) {
+  Fingerprint model;
+  std::memcpy(model.data(), segment.header().model, model.size());
+  return model;
+}
 
 Fingerprint segment_identity(const SegmentView& segment) {
   return fingerprint128(std::as_bytes(std::span(&segment.header(), 1)));

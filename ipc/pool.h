@@ -39,6 +39,8 @@ struct Layout {
 Result<Layout> open_layout(UniqueFd manifest, std::vector<UniqueFd> segments,
                            const Fingerprint& model, const KvShape& shape, Verify verify);
 
+// The fingerprint of the model that made a segment.
+Fingerprint segment_model(const SegmentView& segment);
 // XXH3-128 of a segment's header, which holds the checksums of everything else: its identity.
 Fingerprint segment_identity(const SegmentView& segment);
 

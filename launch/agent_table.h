@@ -48,6 +48,7 @@ class AgentTable {
   AgentRecord* by_routing(const std::string& routing);
   AgentRecord* by_running(uint64_t key);
   std::map<std::string, AgentRecord>& all() { return agents_; }
+  const std::map<std::string, AgentRecord>& all() const { return agents_; }
   size_t alive() const;
   std::string new_name();  // "a01", "a02", …
 

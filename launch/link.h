@@ -3,9 +3,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <set>
 #include <string>
-#include <vector>
 
 #include "ipc/fd_socket.h"
 #include "launch/registry.h"
@@ -22,16 +20,6 @@ struct Link {
   std::shared_ptr<Version> leased;  // on which version
   std::string waiting_score;        // request id of the score that it computes,
   uint64_t scorer = 0;              // and the link of who waits for it
-};
-
-// An agents_start on its way: answered when every new agent has said hello or ended.
-struct PendingStart {
-  std::string client, request;
-  std::set<std::string> names;  // not heard of yet
-  std::vector<std::string> started;
-  int64_t all = 0;
-  Error first_failure;
-  bool failed = false;
 };
 
 }  // namespace polykv

@@ -77,8 +77,7 @@ Result<std::shared_ptr<HeldSegment>> Registry::admit(UniqueFd fd, uint32_t n_tok
   if (!own) return pass(own);
   auto view = SegmentView::open(std::move(*own), Verify::everything);
   if (!view) return pass(view);
-  Fingerprint model;
-  std::memcpy(model.data(), view->header().model, model.size());
+  const Fingerprint model = segment_model(*view);
   if (!image_ || to_hex(model) != image_->fingerprint) {
     return fail(
         ErrorCode::fingerprint_mismatch,
@@ -128,8 +127,7 @@ Result<std::shared_ptr<Version>> Registry::add(const std::string& pool_name, con
   auto version = std::make_shared<Version>();
   version->number = (before == nullptr ? dropped : before->current->number) + 1;
   version->manifest.version = version->number;
-  std::memcpy(version->manifest.model.data(), segments.front()->view.header().model,
-              version->manifest.model.size());
+  version->manifest.model = segment_model(segments.front()->view);
   version->segments = std::move(segments);
   int64_t offset = 0;
   for (const auto& part : version->segments) {

@@ -5,35 +5,50 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <csignal>
-
 #include "ipc/log.h"
 
 namespace polykv {
 
-Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory)
+Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets sockets)
     : options_(std::move(options)),
       directory_(std::move(directory)),
-      writer_({.program = options_.writer_program,
-               .runtime = directory_.path(),
-               .n_threads = options_.writer_threads}) {}
+      stop_(std::move(sockets.stop)),
+      control_(std::move(sockets.control)),
+      models_(options_, directory_.path()),
+      leases_(std::move(sockets.listener), models_),
+      budget_(options_.budget, models_, leases_),
+      replies_(control_,
+               [this](uint64_t link, const Message& message, const std::vector<int>& fds) {
+                 return leases_.send(link, message, fds);
+               }),
+      pool_jobs_(models_, budget_, replies_),
+      pool_keeper_(models_, leases_, budget_, replies_),
+      agents_(options_, directory_.path(), models_, control_, replies_),
+      generations_(models_, agents_.table(), control_, replies_) {
+  agents_.on_events({
+      .idle = [this] { generations_.dispatch(); },
+      .lost = [this](AgentRecord& agent, const Error& e) { generations_.agent_lost(agent, e); },
+      .gone = [this](const AgentRecord& agent,
+                     const Error& e) { generations_.agent_gone(agent, e); },
+  });
+}
 
 Supervisor::~Supervisor() = default;
 
 Result<std::unique_ptr<Supervisor>> Supervisor::start(SupervisorOptions options,
                                                       RuntimeDir directory) {
-  std::unique_ptr<Supervisor> supervisor(new Supervisor(std::move(options), std::move(directory)));
-  supervisor->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!supervisor->stop_) return fail_errno("creating an eventfd");
-  auto listener = FdListener::bind(supervisor->directory_.fd_path());
+  UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop) return fail_errno("creating an eventfd");
+  auto listener = FdListener::bind(directory.fd_path());
   if (!listener) return pass(listener);
-  supervisor->listener_ = std::move(*listener);
-  auto control =
-      ControlServer::bind(supervisor->directory_.control_path(), supervisor->directory_.bus_path());
+  auto control = ControlServer::bind(directory.control_path(), directory.bus_path());
   if (!control) return pass(control);
-  supervisor->control_ = std::make_unique<ControlServer>(std::move(*control));
-  if (auto started = supervisor->writer_.start(); !started) return pass(started);
+  std::unique_ptr<Supervisor> supervisor(
+      new Supervisor(std::move(options), std::move(directory),
+                     {std::move(stop), std::move(*listener), std::move(*control)}));
+  for (const auto& model : supervisor->models_.all()) {
+    if (auto started = model->writer.start(); !started) return pass(started);
+  }
   return supervisor;
 }
 
@@ -47,114 +62,77 @@ Status Supervisor::run() {
 
 // One round: wait for anything, serve everything that is ready.
 Status Supervisor::wait_and_serve() {
-  while (auto request = control_->receive()) handle_request(*request);
+  while (auto request = control_.receive()) handle_request(*request);
+  deadlines_.run_due();
   if (!running_) return {};
-  std::vector<pollfd> waits;
-  const auto watch = [&](int fd) { waits.push_back({fd, POLLIN, 0}); };  // a negative fd is ignored
-  watch(stop_.get());
-  watch(listener_.fd());
-  watch(control_->poll_fd());
-  watch(writer_.fd());
-  watch(writer_.pidfd());
-  const size_t first_link = waits.size();
-  for (const Link& link : links_) watch(link.socket.fd());
-  const size_t n_links = links_.size();
-  for (const auto& [name, agent] : agents_.all()) {
-    if (agent.state != AgentRecord::State::ended) watch(agent.child.pidfd());
+  std::vector<int> fds{stop_.get(), leases_.listener_fd(), control_.poll_fd()};
+  for (const auto& model : models_.all()) {
+    fds.insert(fds.end(), {model->writer.fd(), model->writer.pidfd()});
   }
-  if (::poll(waits.data(), waits.size(), -1) < 0) {
+  const size_t first_link = fds.size(), n_links = leases_.all().size();
+  for (const Link& link : leases_.all()) fds.push_back(link.socket.fd());
+  agents_.add_watches(fds);
+  std::vector<pollfd> waits;
+  for (const int fd : fds) waits.push_back({fd, POLLIN, 0});  // a negative fd is ignored
+  if (::poll(waits.data(), waits.size(), deadlines_.poll_timeout_ms()) < 0) {
     if (errno == EINTR) return {};
     return fail_errno("waiting for events");
   }
   if (waits[0].revents != 0) running_ = false;
-  if (waits[1].revents != 0) accept_link();
-  // What is in flight from the writer is taken before its end is.
-  if (waits[3].revents != 0) {
-    serve_writer();
-  } else if (waits[4].revents != 0) {
-    writer_ended();
+  if (waits[1].revents != 0) leases_.accept();
+  for (size_t i = 0; i < models_.all().size(); ++i) {
+    ModelSlot& model = *models_.all()[i];
+    // What is in flight from the writer is taken before its end is.
+    if (waits[3 + 2 * i].revents != 0) {
+      serve_writer(model);
+    } else if (waits[4 + 2 * i].revents != 0) {
+      writer_ended(model);
+    }
   }
-  auto link = links_.begin();
+  auto link = leases_.all().begin();
   for (size_t i = 0; i < n_links; ++i) {
     const auto here = link++;
-    if (waits[first_link + i].revents != 0 && !serve_link(*here)) links_.erase(here);
+    if (waits[first_link + i].revents != 0 && !serve_link(*here)) leases_.all().erase(here);
   }
-  reap_agents();
+  agents_.reap();
   return {};
-}
-
-void Supervisor::accept_link() {
-  auto socket = listener_.accept();
-  if (!socket) return;
-  const auto peer = socket->peer();
-  if (!peer || (peer->uid != ::geteuid() && peer->uid != 0)) {
-    log_line(LogLevel::warning, "refused a connection of another user");
-    return;
-  }
-  Link& link = links_.emplace_back();
-  link.id = next_key_++;
-  link.socket = std::move(*socket);
 }
 
 bool Supervisor::serve_link(Link& link) {
   auto packet = link.socket.receive();
   if (packet) return handle_packet(link, std::move(*packet));
   if (link.role != Link::Role::agent) return false;
-  if (!link.waiting_score.empty()) fail_score(link);
-  // An agent that was started by hand has no pidfd here: the end of its lease is its end, unless it
-  // has moved to another version, whose lease was granted before this one closed.
-  AgentRecord* agent = agents_.find(link.agent);
-  const bool moved = std::ranges::any_of(links_, [&](const Link& other) {
-    return &other != &link && other.role == Link::Role::agent && other.agent == link.agent;
-  });
-  if (agent != nullptr && !moved && agent->child.pid() < 0) {
-    agent_ended(*agent, "its connection ended");
-  }
+  leases_.fail_score(link);
+  // An agent that has moved to another version was granted that lease before this one closed.
+  if (!leases_.has_other(link)) agents_.lease_ended(link.agent);
   return false;
 }
 
-void Supervisor::serve_writer() {
-  auto packet = writer_.socket().receive();
-  if (!packet) return writer_ended();
+void Supervisor::serve_writer(ModelSlot& model) {
+  auto packet = model.writer.socket().receive();
+  if (!packet) return writer_ended(model);
   auto message = Message::parse(packet->text);
   if (!message) {
     log_line(LogLevel::error, cat("the writer spoke nonsense: ", message.error().message));
-    return writer_ended();
+    return writer_ended(model);
   }
-  if (auto left = writer_.received(std::move(*message), packet->fds)) {
-    writer_message(*left, std::move(packet->fds));
-  }
-}
-
-void Supervisor::writer_ended() {
-  log_line(LogLevel::warning, writer_.ended());
-  if (registry_.image() == nullptr && writer_.state() == WriterLink::State::failed) {
-    fatal_ =
-        Error{ErrorCode::writer_lost, "the writer died before it had packed the model", {}, {}};
-    running_ = false;
+  if (auto left = model.writer.received(std::move(*message), packet->fds)) {
+    writer_message(model, *left, std::move(packet->fds));
   }
 }
 
-void Supervisor::reap_agents() {
-  for (auto& [name, agent] : agents_.all()) {
-    if (agent.state == AgentRecord::State::ended || agent.child.pid() < 0) continue;
-    if (auto exit = agent.child.try_wait()) agent_ended(agent, describe(*exit));
-  }
+void Supervisor::writer_ended(ModelSlot& model) {
+  log_line(LogLevel::warning, model.writer.ended());
+  const bool failed = model.writer.state() == WriterLink::State::failed;
+  if (model.registry.image() != nullptr || !failed) return;
+  fatal_ = Error{ErrorCode::writer_lost, "the writer died before it had packed the model", {}, {}};
+  running_ = false;
 }
 
-// Ends every child; a process that does not listen is killed.
 void Supervisor::shut_down() {
-  for (auto& [name, agent] : agents_.all()) {
-    if (agent.child.pid() > 0 && agent.state != AgentRecord::State::ended) {
-      agent.child.signal(SIGTERM);
-    }
-  }
-  writer_.terminate();
-  for (auto& [name, agent] : agents_.all()) {
-    if (agent.child.pid() > 0) (void)agent.child.wait(2000);
-  }
-  agents_.all().clear();
-  links_.clear();
+  for (const auto& model : models_.all()) model->writer.terminate();
+  agents_.shut_down();
+  leases_.all().clear();
 }
 
 }  // namespace polykv

@@ -1,8 +1,5 @@
-// What comes over ZeroMQ: clients' requests and agents' answers.
-#include <sys/resource.h>
+// Who gets which message: over ZeroMQ and over SEQPACKET.
 #include <unistd.h>
-
-#include <csignal>
 
 #include "ipc/log.h"
 #include "launch/supervisor.h"
@@ -10,11 +7,9 @@
 namespace polykv {
 namespace {
 
-constexpr size_t kAnswersKept = 1024;  // final answers, so that a repeated request is not run twice
-constexpr int kAgentRestartsMax = 5;
-
-std::string request_key(const std::string& client, const std::string& request) {
-  return client + '\n' + request;
+std::unexpected<Error> needs_id(const std::string& type) {
+  return fail(ErrorCode::bad_message,
+              cat("'", type, "' needs an \"id\", so that its answer can be told"), type);
 }
 
 }  // namespace
@@ -23,295 +18,135 @@ void Supervisor::handle_request(const Request& request) {
   if (request.uid != ::geteuid() && request.uid != 0) return;
   auto message = Message::parse(request.text);
   if (!message) {
-    Message refusal = error_message(message.error());
     const std::string id = id_of_refused(request.text);
-    if (!id.empty()) refusal.set("id", id);
-    (void)control_->send(request.sender, refusal);
-    return;
+    return replies_.refuse({.client = request.sender, .link = 0, .request = id}, message.error());
   }
-  if (message->type() == "agent_hello") return agent_hello(request.sender, *message);
-  if (AgentRecord* agent = agents_.by_routing(request.sender)) {
-    return agent_message(*agent, *message);
+  if (message->type() == "agent_hello") return agents_.hello(request.sender, *message);
+  if (AgentRecord* agent = agents_.table().by_routing(request.sender)) {
+    return generations_.agent_message(*agent, *message);
   }
   client_request(request.sender, *message);
 }
 
-// A request repeated under the same id is answered, never run, a second time.
+// Requests that are carried out however often they come; the others are long_request's.
 void Supervisor::client_request(const std::string& client, const Message& message) {
   const std::string type = message.type();
-  const std::string request = message.text("id");
+  const Asker asker{.client = client, .link = 0, .request = message.text("id")};
   if (type == "hello") {
     Message welcome("welcome");
     welcome.set("runtime", ::getpid()).set("version", POLYKV_VERSION);
-    return reply(client, request, welcome);
+    return replies_.reply(asker, welcome);
   }
-  if (type == "status") return reply(client, request, snapshot());
-  if (type == "cancel") return cancel(client, message);
-  if (request.empty()) {
-    return reply(client, request,
-                 error_message({ErrorCode::bad_message,
-                                cat("'", type, "' needs an \"id\", so that its answer can be told"),
-                                type,
-                                {}}));
+  if (type == "status") return replies_.reply(asker, snapshot());
+  if (type == "cancel") {
+    generations_.cancel(client, message.text("request"));
+    return replies_.reply(asker, Message("ok"));
   }
-  const auto [known, is_new] = answered_.emplace(request_key(client, request), std::nullopt);
-  if (!is_new) {
-    if (known->second) (void)control_->send(client, *known->second);
-    return;
+  if (asker.request.empty()) return replies_.refuse(asker, needs_id(type).error());
+  if (replies_.is_new(asker)) long_request(asker, message);
+}
+
+void Supervisor::long_request(const Asker& asker, const Message& message) {
+  const std::string type = message.type();
+  if (type == "pool_create" || type == "append") {
+    return pool_jobs_.write_pool(asker, message, UniqueFd());
   }
-  answered_order_.push_back(known->first);
-  while (answered_order_.size() > kAnswersKept) {
-    answered_.erase(answered_order_.front());
-    answered_order_.pop_front();
+  if (type == "pool_fork" || type == "pool_drop" || type == "pool_pin" || type == "pool_unpin") {
+    return pool_keeper_.change(asker, message);
   }
-  if (type == "pool_create" || type == "append")
-    return pool_request(client, 0, message, UniqueFd());
-  if (type == "pool_fork" || type == "pool_drop" || type == "pool_pin" || type == "pool_unpin")
-    return change_pools(client, message);
-  if (type == "agents_start") return start_agents(client, message);
-  if (type == "agents_stop") return stop_agents(client, message);
-  if (type == "generate") return generate(client, message);
+  if (type == "agents_start") return agents_.start(asker, message);
+  if (type == "agents_stop") return agents_.stop(asker, message);
+  if (type == "generate") return generations_.generate(asker, message);
   if (type == "shutdown") {
-    reply(client, request, Message("ok"));
+    replies_.reply(asker, Message("ok"));
     running_ = false;
     return;
   }
-  reply(client, request,
-        error_message({ErrorCode::bad_message, cat("clients do not send '", type, "'"), type, {}}));
+  replies_.refuse(asker,
+                  {ErrorCode::bad_message, cat("clients do not send '", type, "'"), type, {}});
 }
 
-// The final answer to a request.
-void Supervisor::reply(const std::string& client, const std::string& request, Message message) {
-  if (!request.empty()) {
-    message.set("id", request);
-    const auto known = answered_.find(request_key(client, request));
-    if (known != answered_.end()) known->second = message;
+bool Supervisor::handle_packet(Link& link, Packet packet) {
+  auto message = Message::parse(packet.text);
+  if (!message) {
+    (void)refuse(link.socket, message.error(), id_of_refused(packet.text));
+    return false;
   }
-  (void)control_->send(client, message);  // who went away misses it
-}
-
-// Something on the way to the answer; false if the client is gone or does not read.
-bool Supervisor::reply_part(const std::string& client, const std::string& request,
-                            Message message) {
-  message.set("id", request);
-  return control_->send(client, message);
-}
-
-void Supervisor::agent_hello(const std::string& routing, const Message& message) {
-  const std::string name = message.text("agent");
-  AgentRecord* agent = agents_.find(name);
-  if (agent == nullptr) agent = &agents_.add(name);  // started by hand
-  agent->routing = routing;
-  agent->pid = static_cast<pid_t>(message.integer("pid"));
-  agent->pool = message.text("pool");
-  agent->version = static_cast<uint64_t>(message.integer("version"));
-  agent->attach_ms = message.number("attach_ms");
-  agent->kernel = message.text("kernel");
-  agent->state = AgentRecord::State::idle;
-  for (const std::string& fallback : message.texts("fallbacks")) {
-    fallbacks_.push_back(cat("agent ", name, ": ", fallback));
-    log_line(LogLevel::warning, fallbacks_.back());
+  if (link.role == Link::Role::agent) {
+    leases_.agent_packet(link, *message, std::move(packet.fds));
+    return true;
   }
-  settle_start(name, nullptr);
-  dispatch();
+  if (message->type() == "writer_hello") return writer_hello(link);
+  if (message->type() == "attach") return leases_.grant(link, *message);
+  return client_packet(link, *message, std::move(packet.fds));
 }
 
-void Supervisor::agent_message(AgentRecord& agent, const Message& message) {
-  if (!agent.running || message.text("id") != cat(agent.running->key)) return;
-  const Generation& generation = *agent.running;
-  if (message.type() == "token") {
-    if (!reply_part(generation.client, generation.request, message)) {
-      Message stop("cancel");  // a client that vanished stops costing
-      stop.set("request", cat(generation.key));
-      (void)control_->send(agent.routing, stop);
-    }
-    return;
+// Requests whose payload is memory: pool_create, append and tokenize + text; prefill and score +
+// tokens.
+bool Supervisor::client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds) {
+  link.role = Link::Role::client;
+  const std::string type = message.type();
+  const Asker asker{.client = "", .link = link.id, .request = message.text("id")};
+  if (asker.request.empty()) return refuse(link.socket, needs_id(type).error());
+  if (fds.size() != 1) {
+    return refuse(
+        link.socket,
+        {ErrorCode::bad_message, cat("'", type, "' needs one descriptor, got ", fds.size()),
+         cat(fds.size()), "1"},
+        asker.request);
   }
-  if (message.type() != "done" && message.type() != "error") return;
-  Message answer = message;
-  if (message.type() == "done") {
-    answer.set("attach_ms", agent.attach_ms);
-    agent.tokens += static_cast<uint64_t>(message.integer("tokens"));
-    agent.pool = message.text("pool");
-    agent.version = static_cast<uint64_t>(message.integer("version"));
+  if (type == "pool_create" || type == "append") {
+    pool_jobs_.write_pool(asker, message, std::move(fds[0]));
+  } else if (type == "tokenize") {
+    pool_jobs_.tokenise_for(asker, message, std::move(fds));
+  } else if (type == "prefill") {
+    pool_jobs_.prefill_for(asker, message, std::move(fds));
+  } else if (type == "score") {
+    leases_.forward_score(link, message, std::move(fds));
   } else {
-    agent.last_error = message.text("message");
+    return refuse(
+        link.socket,
+        {ErrorCode::bad_message, cat("'", type, "' is not a request that comes with memory"), type,
+         "pool_create, append, tokenize, prefill, score"},
+        asker.request);
   }
-  reply(generation.client, generation.request, answer);
-  agent.running.reset();
-  agent.state = AgentRecord::State::idle;
-  dispatch();
+  return true;
 }
 
-void Supervisor::start_agents(const std::string& client, const Message& message) {
-  const int64_t count = message.integer("count");
-  const std::string request = message.text("id");
-  const auto refuse = [&](const Error& error) { reply(client, request, error_message(error)); };
-  const auto alive = static_cast<int64_t>(agents_.alive());
-  if (count < 1 || alive + count > kAgentsMax) {
-    return refuse({ErrorCode::bad_agent_count,
-                   cat("cannot start ", count, " agents beside ", alive, ": from 1 to ", kAgentsMax,
-                       " can run in one runtime"),
-                   cat(count), cat(kAgentsMax)});
+// Only the children that this supervisor started are writers.
+bool Supervisor::writer_hello(Link& link) {
+  const auto peer = link.socket.peer();
+  for (const auto& model : models_.all()) {
+    WriterLink& writer = model->writer;
+    if (!peer || peer->pid != writer.pid()) continue;
+    if (writer.state() != WriterLink::State::starting) break;
+    const HeldImage* image = model->registry.image();
+    writer.connected(std::move(link.socket), model->path, image == nullptr ? -1 : image->fd.get(),
+                     image == nullptr ? "" : image->fingerprint);
+    return false;  // the link lives on as the writer's
   }
-  const std::string pool = message.text("pool");
-  auto version = registry_.version(pool, static_cast<uint64_t>(message.integer("version")));
-  if (!version) return refuse(version.error());
-  PendingStart start;
-  start.client = client;
-  start.request = request;
-  start.all = count;
-  for (int64_t i = 0; i < count; ++i) {
-    AgentRecord& agent = agents_.add(agents_.new_name());
-    agent.pool = pool;
-    agent.version = (*version)->number;
-    if (auto spawned = spawn_agent(agent); !spawned) {
-      agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
-      for (const std::string& name : start.started) stop_agent(*agents_.find(name));
-      return refuse(spawned.error());
-    }
-    start.names.insert(agent.name);
-    start.started.push_back(agent.name);
-  }
-  starts_.push_back(std::move(start));
+  (void)refuse(
+      link.socket,
+      {ErrorCode::runtime_busy, "this runtime has a writer already; it starts its own", {}, {}});
+  return false;
 }
 
-Status Supervisor::spawn_agent(AgentRecord& agent) {
-  std::vector<std::string> arguments{
-      "--runtime",    directory_.path(),  "--agent",   agent.name,
-      "--pool",       agent.pool,         "--threads", cat(options_.agent_threads),
-      "--started-ns", cat(monotonic_ns())};
-  if (agent.restarts == 0) {
-    arguments.insert(arguments.end(), {"--pool-version", cat(agent.version)});
-  }
-  if (!options_.isa.empty()) arguments.insert(arguments.end(), {"--isa", options_.isa});
-  auto child = Child::start(options_.agent_program, arguments);
-  if (!child) return pass(child);
-  agent.child = std::move(*child);
-  agent.pid = agent.child.pid();
-  agent.routing.clear();
-  agent.state = AgentRecord::State::starting;
-  return {};
-}
-
-// An agent_start's agent was heard of: hello (no failure), or its end.
-void Supervisor::settle_start(const std::string& agent, const Error* failure) {
-  for (auto it = starts_.begin(); it != starts_.end(); ++it) {
-    if (it->names.erase(agent) == 0) continue;
-    if (failure != nullptr && !it->failed) it->first_failure = *failure;
-    it->failed = it->failed || failure != nullptr;
-    Message progress("progress");
-    const auto left = static_cast<int64_t>(it->names.size());
-    progress.set("phase", "agents").set("done", it->all - left).set("all", it->all);
-    progress.set("rate", 0.0);
-    (void)reply_part(it->client, it->request, progress);
-    if (left > 0) return;
-    Message answer("ok");
-    answer.set("agents", it->started);
-    reply(it->client, it->request, it->failed ? error_message(it->first_failure) : answer);
-    starts_.erase(it);
+// Messages of the writer that belong to no job: the image, progress of packing, its failure.
+void Supervisor::writer_message(ModelSlot& model, const Message& message,
+                                std::vector<UniqueFd> fds) {
+  if (message.type() == "image" && !fds.empty()) {
+    for (const std::string& notice : message.texts("notices")) log_line(LogLevel::info, notice);
+    auto kept = model.registry.set_image(std::move(fds[0]), message.text("name"),
+                                         message.text("fingerprint"),
+                                         static_cast<uint32_t>(message.integer("positions")));
+    if (kept) return model.writer.image_ready();
+    fatal_ = kept.error();
+  } else if (message.type() == "error") {
+    fatal_ = error_of(message);
+  } else {
     return;
   }
-}
-
-// An agent's process ended: its request fails by name, the others are untouched.
-void Supervisor::agent_ended(AgentRecord& agent, const std::string& story) {
-  const bool was_starting = agent.state == AgentRecord::State::starting;
-  agent.state = AgentRecord::State::ended;
-  agent.routing.clear();
-  agent.last_error = story;
-  const Error error{ErrorCode::agent_lost,
-                    cat("agent ", agent.name, " (pid ", agent.pid, ") ended: ", story),
-                    story,
-                    {}};
-  log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message);
-  const auto fail_generation = [&](const Generation& generation) {
-    Message message = error_message(error);
-    message.set("agent", agent.name).set("pid", agent.pid);
-    reply(generation.client, generation.request, message);
-  };
-  if (agent.running) fail_generation(*agent.running);
-  agent.running.reset();
-  if (was_starting) settle_start(agent.name, &error);
-  const bool again = options_.restart_agents && !was_starting && !agent.stopping &&
-                     agent.restarts < kAgentRestartsMax && agent.child.pid() > 0;
-  if (again) {
-    ++agent.restarts;
-    if (spawn_agent(agent)) return;
-  }
-  for (const Generation& generation : agents_.withdraw(agent.name)) fail_generation(generation);
-  if (agents_.alive() > 0) return;
-  for (const Generation& generation : agents_.withdraw("")) fail_generation(generation);
-}
-
-void Supervisor::stop_agent(AgentRecord& agent) {
-  agent.stopping = true;
-  if (!agent.routing.empty()) (void)control_->send(agent.routing, Message("stop"));
-  if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
-}
-
-void Supervisor::stop_agents(const std::string& client, const Message& message) {
-  const std::string name = message.text("agent");
-  if (!name.empty() && agents_.find(name) == nullptr) {
-    return reply(
-        client, message.text("id"),
-        error_message({ErrorCode::usage, cat("there is no agent '", name, "'"), name, {}}));
-  }
-  for (auto& [known, agent] : agents_.all()) {
-    if (!name.empty() && known != name) continue;
-    stop_agent(agent);
-  }
-  reply(client, message.text("id"), Message("ok"));
-}
-
-void Supervisor::generate(const std::string& client, const Message& message) {
-  const std::string request = message.text("id");
-  auto version =
-      registry_.version(message.text("pool"), static_cast<uint64_t>(message.integer("version")));
-  Error error;
-  const std::string agent = message.text("agent");
-  if (!version) {
-    error = version.error();
-  } else if (!agent.empty() && agents_.find(agent) == nullptr) {
-    error = {ErrorCode::usage, cat("there is no agent '", agent, "'"), agent, {}};
-  } else if (!agent.empty() && agents_.find(agent)->state == AgentRecord::State::ended) {
-    error = {ErrorCode::agent_lost, cat("agent '", agent, "' has ended"), agent, {}};
-  } else if (agents_.alive() == 0) {
-    error = {ErrorCode::agent_lost, "no agent is running: start some first", {}, {}};
-  }
-  if (!error.message.empty()) return reply(client, request, error_message(error));
-  Generation generation{next_key_++, client, request, message, agent};
-  generation.message.set("version", (*version)->number);  // a start names its version
-  agents_.enqueue(std::move(generation));
-  dispatch();
-}
-
-// Gives waiting generations to idle agents.
-void Supervisor::dispatch() {
-  while (auto next = agents_.next()) {
-    auto& [generation, agent] = *next;
-    Message start = generation.message.renamed("start");
-    start.set("id", cat(generation.key));
-    agent->state = AgentRecord::State::busy;
-    agent->running = std::move(generation);
-    (void)control_->send(agent->routing, start);  // an agent that died meanwhile is reaped
-  }
-}
-
-void Supervisor::cancel(const std::string& client, const Message& message) {
-  const std::string wanted = message.text("request");
-  if (auto waiting = agents_.withdraw(client, wanted)) {
-    reply(client, wanted,
-          error_message({ErrorCode::cancelled, "cancelled before it started", {}, {}}));
-  }
-  for (auto& [name, agent] : agents_.all()) {
-    if (!agent.running || agent.running->client != client) continue;
-    if (agent.running->request != wanted) continue;
-    Message stop("cancel");
-    stop.set("request", cat(agent.running->key));
-    (void)control_->send(agent.routing, stop);
-  }
-  reply(client, message.text("id"), Message("ok"));
+  running_ = false;  // without a model there is nothing to serve
 }
 
 }  // namespace polykv

@@ -22,34 +22,38 @@ Message agent_status(const AgentRecord& agent) {
   return status;
 }
 
+Message model_status(const ModelSlot& model) {
+  const HeldImage* image = model.registry.image();
+  const WriterLink& writer = model.writer;
+  Message status("model_status");
+  status.set("model", model.name).set("name", image == nullptr ? "" : image->name);
+  status.set("fingerprint", image == nullptr ? "" : image->fingerprint);
+  status.set("image_bytes", image == nullptr ? 0 : image->view.data().size());
+  status.set("positions", image == nullptr ? 0 : image->n_positions);
+  status.set("writer_pid", std::max(0, writer.pid())).set("writer_state", writer.state_name());
+  return status.set("writer_restarts", writer.restarts());
+}
+
 }  // namespace
 
 Message Supervisor::snapshot() {
-  std::map<const Version*, uint64_t> leases;
-  for (const Link& link : links_) {
-    if (link.leased) ++leases[link.leased.get()];
+  const auto leases = leases_.count();
+  std::vector<Message> models, pools, agents;
+  for (const auto& model : models_.all()) {
+    models.push_back(model_status(*model));
+    for (const auto& [name, pool] : model->registry.pools()) {
+      pools.push_back(pool_status(model->name, pool, leases));
+    }
   }
-  std::vector<Message> pools;
-  for (const auto& [name, pool] : registry_.pools()) {
-    pools.push_back(pool_status(kModelName, pool, leases));
-  }
-  std::vector<Message> agents;
-  for (const auto& [name, agent] : agents_.all()) agents.push_back(agent_status(agent));
-  const HeldImage* image = registry_.image();
-  Message model("model_status");
-  model.set("model", kModelName).set("name", image == nullptr ? "" : image->name);
-  model.set("fingerprint", image == nullptr ? "" : image->fingerprint);
-  model.set("image_bytes", image == nullptr ? 0 : image->view.data().size());
-  model.set("positions", image == nullptr ? 0 : image->n_positions);
-  model.set("writer_pid", std::max(0, writer_.pid())).set("writer_state", writer_.state_name());
-  model.set("writer_restarts", writer_.restarts());
+  for (const auto& [name, agent] : agents_.table().all()) agents.push_back(agent_status(agent));
   Message snapshot("snapshot");
-  snapshot.set_id("seq", event_).set_id("agent_seq", 0).set_id("token_seq", 0);
-  snapshot.set("pid", ::getpid()).set("held_bytes", registry_.held_bytes());
-  if (options_.budget) snapshot.set("budget_bytes", *options_.budget);
-  snapshot.set("evicted_pools", 0).set("fallbacks", fallbacks_);
-  snapshot.set("models", std::vector<Message>{model});
-  snapshot.set("pools", pools).set("agents", agents);
+  snapshot.set_id("seq", replies_.last_event("pool"));
+  snapshot.set_id("agent_seq", replies_.last_event("agent"));
+  snapshot.set_id("token_seq", replies_.last_event("token"));
+  snapshot.set("pid", ::getpid()).set("held_bytes", models_.held_bytes());
+  if (budget_.bytes()) snapshot.set("budget_bytes", *budget_.bytes());
+  snapshot.set("evicted_pools", 0).set("fallbacks", agents_.fallbacks());
+  snapshot.set("models", models).set("pools", pools).set("agents", agents);
   return snapshot;
 }
 

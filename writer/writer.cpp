@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "ipc/log.h"
+#include "ipc/pool.h"
 #include "writer/segment_job.h"
 
 namespace polykv {
@@ -83,8 +84,7 @@ Status check_job(const SegmentJob& job, const ModelImage& image) {
   }
   const KvShape shape{config.n_layers, config.n_kv_heads, config.head_dim};
   for (const SegmentView& segment : job.past) {
-    Fingerprint model;
-    std::memcpy(model.data(), segment.header().model, model.size());
+    const Fingerprint model = segment_model(segment);
     if (model != image.fingerprint() || segment.shape() != shape) {
       return fail(ErrorCode::fingerprint_mismatch,
                   cat("a segment of model ", to_hex(model), " cannot be extended by model ",

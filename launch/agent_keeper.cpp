@@ -1,0 +1,177 @@
+// Start, hello, end, restart of agents.
+#include "launch/agent_keeper.h"
+
+#include <csignal>
+
+#include "ipc/log.h"
+
+namespace polykv {
+namespace {
+
+constexpr int kAgentRestartsMax = 5;
+
+}  // namespace
+
+void AgentKeeper::start(const Asker& asker, const Message& message) {
+  const int64_t count = message.integer("count");
+  const auto alive = static_cast<int64_t>(agents_.alive());
+  if (count < 1 || alive + count > kAgentsMax) {
+    return replies_.refuse(asker, {ErrorCode::bad_agent_count,
+                                   cat("cannot start ", count, " agents beside ", alive,
+                                       ": from 1 to ", kAgentsMax, " can run in one runtime"),
+                                   cat(count), cat(kAgentsMax)});
+  }
+  const std::string pool = message.text("pool");
+  auto model = models_.find(message.text("model"));
+  if (!model) return replies_.refuse(asker, model.error());
+  auto version =
+      (*model)->registry.version(pool, static_cast<uint64_t>(message.integer("version")));
+  if (!version) return replies_.refuse(asker, version.error());
+  PendingStart start;
+  start.asker = asker;
+  start.all = count;
+  for (int64_t i = 0; i < count; ++i) {
+    AgentRecord& agent = agents_.add(agents_.new_name());
+    agent.pool = pool;
+    agent.version = (*version)->number;
+    if (auto spawned = spawn(agent); !spawned) {
+      agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
+      for (const std::string& name : start.started) stop_agent(*agents_.find(name));
+      return replies_.refuse(asker, spawned.error());
+    }
+    start.names.insert(agent.name);
+    start.started.push_back(agent.name);
+  }
+  starts_.push_back(std::move(start));
+}
+
+Status AgentKeeper::spawn(AgentRecord& agent) {
+  std::vector<std::string> arguments{
+      "--runtime",    runtime_,           "--agent",   agent.name,
+      "--pool",       agent.pool,         "--threads", cat(options_.agent_threads),
+      "--started-ns", cat(monotonic_ns())};
+  if (agent.restarts == 0) {
+    arguments.insert(arguments.end(), {"--pool-version", cat(agent.version)});
+  }
+  if (!options_.isa.empty()) arguments.insert(arguments.end(), {"--isa", options_.isa});
+  auto child = Child::start(options_.agent_program, arguments);
+  if (!child) return pass(child);
+  agent.child = std::move(*child);
+  agent.pid = agent.child.pid();
+  agent.routing.clear();
+  agent.state = AgentRecord::State::starting;
+  return {};
+}
+
+void AgentKeeper::hello(const std::string& routing, const Message& message) {
+  const std::string name = message.text("agent");
+  AgentRecord* agent = agents_.find(name);
+  if (agent == nullptr) agent = &agents_.add(name);  // started by hand
+  agent->routing = routing;
+  agent->pid = static_cast<pid_t>(message.integer("pid"));
+  agent->pool = message.text("pool");
+  agent->version = static_cast<uint64_t>(message.integer("version"));
+  agent->attach_ms = message.number("attach_ms");
+  agent->kernel = message.text("kernel");
+  agent->state = AgentRecord::State::idle;
+  for (const std::string& fallback : message.texts("fallbacks")) {
+    fallbacks_.push_back(cat("agent ", name, ": ", fallback));
+    log_line(LogLevel::warning, fallbacks_.back());
+  }
+  settle_start(name, nullptr);
+  events_.idle();
+}
+
+// An agents_start's agent was heard of: hello (no failure), or its end.
+void AgentKeeper::settle_start(const std::string& agent, const Error* failure) {
+  for (auto it = starts_.begin(); it != starts_.end(); ++it) {
+    if (it->names.erase(agent) == 0) continue;
+    if (failure != nullptr && !it->failed) it->first_failure = *failure;
+    it->failed = it->failed || failure != nullptr;
+    Message progress("progress");
+    const auto left = static_cast<int64_t>(it->names.size());
+    progress.set("phase", "agents").set("done", it->all - left).set("all", it->all);
+    progress.set("rate", 0.0);
+    (void)replies_.part(it->asker, progress);
+    if (left > 0) return;
+    Message answer("ok");
+    answer.set("agents", it->started);
+    replies_.reply(it->asker, it->failed ? error_message(it->first_failure) : answer);
+    starts_.erase(it);
+    return;
+  }
+}
+
+// An agent's process ended: its request fails by name, the others are untouched.
+void AgentKeeper::ended(AgentRecord& agent, const std::string& story) {
+  const bool was_starting = agent.state == AgentRecord::State::starting;
+  agent.state = AgentRecord::State::ended;
+  agent.routing.clear();
+  agent.last_error = story;
+  const Error error{ErrorCode::agent_lost,
+                    cat("agent ", agent.name, " (pid ", agent.pid, ") ended: ", story),
+                    story,
+                    {}};
+  log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message);
+  events_.lost(agent, error);
+  if (was_starting) settle_start(agent.name, &error);
+  const bool again = options_.restart_agents && !was_starting && !agent.stopping &&
+                     agent.restarts < kAgentRestartsMax && agent.child.pid() > 0;
+  if (again) {
+    ++agent.restarts;
+    if (spawn(agent)) return;
+  }
+  events_.gone(agent, error);
+}
+
+// An agent that was started by hand has no pidfd here: the end of its lease is its end.
+void AgentKeeper::lease_ended(const std::string& name) {
+  AgentRecord* agent = agents_.find(name);
+  if (agent != nullptr && agent->child.pid() < 0) ended(*agent, "its connection ended");
+}
+
+void AgentKeeper::stop_agent(AgentRecord& agent) {
+  agent.stopping = true;
+  if (!agent.routing.empty()) (void)control_.send(agent.routing, Message("stop"));
+  if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
+}
+
+void AgentKeeper::stop(const Asker& asker, const Message& message) {
+  const std::string name = message.text("agent");
+  if (!name.empty() && agents_.find(name) == nullptr) {
+    return replies_.refuse(asker,
+                           {ErrorCode::usage, cat("there is no agent '", name, "'"), name, {}});
+  }
+  for (auto& [known, agent] : agents_.all()) {
+    if (!name.empty() && known != name) continue;
+    stop_agent(agent);
+  }
+  replies_.reply(asker, Message("ok"));
+}
+
+void AgentKeeper::add_watches(std::vector<int>& fds) const {
+  for (const auto& [name, agent] : agents_.all()) {
+    if (agent.state != AgentRecord::State::ended) fds.push_back(agent.child.pidfd());
+  }
+}
+
+void AgentKeeper::reap() {
+  for (auto& [name, agent] : agents_.all()) {
+    if (agent.state == AgentRecord::State::ended || agent.child.pid() < 0) continue;
+    if (auto exit = agent.child.try_wait()) ended(agent, describe(*exit));
+  }
+}
+
+void AgentKeeper::shut_down() {
+  for (auto& [name, agent] : agents_.all()) {
+    if (agent.child.pid() > 0 && agent.state != AgentRecord::State::ended) {
+      agent.child.signal(SIGTERM);
+    }
+  }
+  for (auto& [name, agent] : agents_.all()) {
+    if (agent.child.pid() > 0) (void)agent.child.wait(2000);
+  }
+  agents_.all().clear();
+}
+
+}  // namespace polykv

@@ -1,0 +1,77 @@
+// Processes of agents: started, watched, restarted, stopped. What they compute is generations'.
+#pragma once
+
+#include <functional>
+#include <list>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "ipc/control.h"
+#include "launch/agent_table.h"
+#include "launch/model_slot.h"
+#include "launch/replies.h"
+#include "launch/supervisor_options.h"
+
+namespace polykv {
+
+// An agents_start on its way: answered when every new agent has said hello or ended.
+struct PendingStart {
+  Asker asker;
+  std::set<std::string> names;  // not heard of yet
+  std::vector<std::string> started;
+  int64_t all = 0;
+  Error first_failure;
+  bool failed = false;
+};
+
+// Told to whoever keeps the generations.
+struct AgentEvents {
+  std::function<void()> idle;                                  // an agent is there to take work
+  std::function<void(AgentRecord&, const Error&)> lost;        // what it ran has failed
+  std::function<void(const AgentRecord&, const Error&)> gone;  // and it is not started again
+};
+
+class AgentKeeper {
+ public:
+  AgentKeeper(const SupervisorOptions& options, std::string runtime, Models& models,
+              ControlServer& control, Replies& replies)
+      : options_(options),
+        runtime_(std::move(runtime)),
+        models_(models),
+        control_(control),
+        replies_(replies) {}
+
+  void on_events(AgentEvents events) { events_ = std::move(events); }
+  AgentTable& table() { return agents_; }
+  const std::vector<std::string>& fallbacks() const { return fallbacks_; }
+
+  void start(const Asker& asker, const Message& message);  // agents_start
+  void stop(const Asker& asker, const Message& message);   // agents_stop
+  void hello(const std::string& routing, const Message& message);
+  // The agent's process or, if it was started by hand, its lease ended.
+  void ended(AgentRecord& agent, const std::string& story);
+  void lease_ended(const std::string& agent);
+
+  void add_watches(std::vector<int>& fds) const;  // readable: reap
+  void reap();
+  void shut_down();  // ends every child; a process that does not listen is killed
+
+ private:
+  Status check_start(const Message& message) const;
+  Status spawn(AgentRecord& agent);
+  void stop_agent(AgentRecord& agent);
+  void settle_start(const std::string& agent, const Error* failure);
+
+  const SupervisorOptions& options_;
+  std::string runtime_;
+  Models& models_;
+  ControlServer& control_;
+  Replies& replies_;
+  AgentEvents events_;
+  AgentTable agents_;
+  std::list<PendingStart> starts_;
+  std::vector<std::string> fallbacks_;
+};
+
+}  // namespace polykv

@@ -1,0 +1,30 @@
+// The budget, and who holds the memory.
+#include "launch/budget.h"
+
+namespace polykv {
+namespace {
+
+constexpr size_t kHoldersMax = 4000;  // bytes: of a thousand pools the first will do
+
+}  // namespace
+
+std::optional<uint64_t> Budget::left() const {
+  if (!bytes_) return std::nullopt;
+  const uint64_t held = models_.held_bytes();
+  return *bytes_ > held ? *bytes_ - held : 0;
+}
+
+std::string Budget::holders() const {
+  std::multimap<std::string, std::string> agents;
+  for (const Link& link : leases_.all()) {
+    if (link.leased) agents.emplace(link.pool, link.agent);
+  }
+  std::string sentence;
+  for (const auto& model : models_.all()) {
+    sentence += (sentence.empty() ? "" : "; ") + model->registry.holders(agents);
+  }
+  if (sentence.size() > kHoldersMax) sentence = sentence.substr(0, kHoldersMax) + " ...";
+  return sentence;
+}
+
+}  // namespace polykv

@@ -1,0 +1,264 @@
+// Pools through the writer.
+#include "launch/pool_jobs.h"
+
+#include <fstream>
+#include <iterator>
+
+#include "ipc/log.h"
+#include "launch/pool_requests.h"
+
+namespace polykv {
+
+// One pool_create, append, or prefill from tokens on its way through the writer.
+struct PoolJobs::Job {
+  Asker asker;
+  ModelSlot* model = nullptr;
+  std::string pool;
+  std::vector<CodecSpec> codecs;
+  std::vector<std::string> names;  // pool to publish per codec
+  std::vector<std::shared_ptr<HeldSegment>> past;
+  uint32_t past_tokens = 0;
+  uint32_t reserve = 0;  // positions to leave for prompt and answer
+  uint32_t n_tokens = 0;
+  uint64_t text_bytes = 0;
+  size_t n_taken = 0;
+  std::string role;
+};
+
+namespace {
+
+// The text of a message, or of the file that it names.
+Result<std::string> read_text(const Message& message) {
+  if (message.has("text")) return message.text("text");
+  const std::string path = message.text("path");
+  std::ifstream file(path, std::ios::binary);
+  if (path.empty() || !file) {
+    return fail(ErrorCode::bad_text, cat("cannot read the text file '", path, "'"), path);
+  }
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+Result<UniqueFd> share_text(const Message& message) {
+  auto text = read_text(message);
+  if (!text) return pass(text);
+  if (text->empty()) return fail(ErrorCode::bad_text, "the text is empty");
+  return share_bytes("polykv-text", std::as_bytes(std::span(*text)), memory_room());
+}
+
+// Bytes of sealed memory.
+Result<uint64_t> sealed_bytes(const UniqueFd& fd) {
+  auto own = fd.duplicate();
+  if (!own) return pass(own);
+  auto view = SharedView::map(std::move(*own));
+  if (!view) return pass(view);
+  return view->data().size();
+}
+
+// A segment is computed on one version and may only follow that one.
+Status check_follows(const Registry& registry, const std::string& name,
+                     const std::vector<std::shared_ptr<HeldSegment>>& past) {
+  const Pool* pool = registry.find(name);
+  const bool follows = pool == nullptr ? past.empty() : pool->current->segments == past;
+  if (follows) return {};
+  return fail(ErrorCode::usage,
+              cat("pool '", name, "' was written by another request meanwhile: ask again"), name);
+}
+
+struct Length {
+  uint32_t past, added, reserve;
+  uint64_t text_bytes;
+};
+
+// The three numbers, and what would fit.
+Status check_length(const HeldImage* image, const Length& length) {
+  if (image == nullptr) return {};  // still being packed: the writer checks itself
+  const int64_t limit = image->n_positions;
+  const int64_t all = int64_t{length.past} + length.added + length.reserve;
+  if (all <= limit && length.added > 0) return {};
+  if (length.added == 0) return fail(ErrorCode::bad_text, "the text has no tokens");
+  const int64_t left = std::max<int64_t>(0, limit - length.past - length.reserve);
+  const auto fitting = static_cast<uint64_t>(static_cast<double>(length.text_bytes) *
+                                             static_cast<double>(left) / length.added);
+  const std::string before =
+      length.past > 0 ? cat(length.past, " tokens in the pool + ", length.added, " new ones")
+                      : cat("context (", length.added, " tokens)");
+  return fail(ErrorCode::context_too_long,
+              cat(before, " + prompt and answer (", length.reserve, ") is ", all,
+                  ", beyond the model's ", limit, " positions: about the first ", fitting, " of ",
+                  length.text_bytes, " bytes of this text would fit"),
+              cat(all), cat(limit));
+}
+
+}  // namespace
+
+void PoolJobs::write_pool(const Asker& asker, const Message& message, UniqueFd text) {
+  auto model = models_.find(message.text("model"));
+  if (!model) return replies_.refuse(asker, model.error());
+  auto job = std::make_shared<Job>();
+  job->asker = asker;
+  job->model = *model;
+  if (auto good = plan(*job, message); !good) return replies_.refuse(asker, good.error());
+  job->model->busy_pools.insert(job->pool);
+  auto shared = text ? Result<UniqueFd>(std::move(text)) : share_text(message);
+  auto bytes = shared ? sealed_bytes(*shared) : Result<uint64_t>(pass(shared));
+  if (!bytes) return end(job, &bytes.error());
+  job->text_bytes = *bytes;
+  tokenise(job, std::move(*shared));
+}
+
+Status PoolJobs::plan(Job& job, const Message& message) const {
+  const Registry& registry = job.model->registry;
+  job.pool = message.text("pool");
+  job.names = {job.pool};
+  job.reserve = static_cast<uint32_t>(message.integer("reserve"));
+  job.role = message.text("role", "system");
+  if (message.type() == "append") {
+    auto current = registry.version(job.pool, 0);
+    if (!current) return pass(current);
+    job.past = (*current)->segments;
+    job.past_tokens = (*current)->n_tokens();
+    job.codecs = {registry.find(job.pool)->codec};
+  } else {
+    auto codec = parse_codec(message.text("codec"));
+    if (!codec) return pass(codec);
+    job.codecs = {*codec};
+    if (auto fresh = check_new_pool(registry, job.pool); !fresh) return fresh;
+  }
+  return check_not_busy(job.model->busy_pools, job.pool);
+}
+
+void PoolJobs::tokenise(const JobRef& job, UniqueFd text) {
+  WriterJob task;
+  task.request.set("form", "document").set("role", job->role).set("first", job->past.empty());
+  task.fds.push_back(std::move(text));
+  task.answer = [this, job](const Message& answer, std::vector<UniqueFd> fds) {
+    job->n_tokens = static_cast<uint32_t>(answer.integer("count"));
+    auto fits = check_length(job->model->registry.image(),
+                             {job->past_tokens, job->n_tokens, job->reserve, job->text_bytes});
+    if (fits && fds.size() != 1) {
+      fits = fail(ErrorCode::bad_message, "the writer sent no tokens");
+    }
+    if (fits) {
+      prefill(job, std::move(fds[0]));
+    } else {
+      end(job, &fits.error());
+    }
+    return true;
+  };
+  task.failed = [this, job](const Error& error) { end(job, &error); };
+  job->model->writer.submit(std::move(task));
+}
+
+void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
+  WriterJob task;
+  task.request = Message("prefill");
+  std::vector<std::string> codecs;
+  for (const CodecSpec& codec : job->codecs) codecs.push_back(codec_name(codec));
+  task.request.set("codecs", codecs).set("pool", job->pool).set("holders", budget_.holders());
+  if (const auto left = budget_.left()) task.request.set_id("budget_left", *left);
+  task.fds.push_back(std::move(tokens));
+  for (const auto& segment : job->past) {
+    auto fd = reopen_read_only(segment->fd.get());
+    if (!fd) return end(job, &fd.error());
+    task.fds.push_back(std::move(*fd));
+  }
+  task.answer = [this, job](const Message& answer, std::vector<UniqueFd> fds) {
+    if (answer.type() == "progress") {
+      (void)replies_.part(job->asker, answer);
+      return false;
+    }
+    return take_segment(job, answer, std::move(fds));
+  };
+  task.failed = [this, job](const Error& error) { end(job, &error); };
+  job->model->writer.submit(std::move(task));
+}
+
+// Verifies and publishes one finished segment. True when it was the job's last.
+bool PoolJobs::take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds) {
+  auto version = publish_next(*job, std::move(fds));
+  if (!version) {
+    end(job, &version.error());
+    return true;
+  }
+  const std::string& name = job->names[job->n_taken++];
+  Message ready = pool_ready(name, **version);
+  ready.set("prefill_tokens", job->n_tokens).set("prefill_seconds", message.number("seconds"));
+  replies_.announce("pool", ready);
+  log_line(LogLevel::info,
+           cat("pool ", name, " version ", (*version)->number, ": ", (*version)->n_tokens(),
+               " tokens, ", megabytes((*version)->bytes())));
+  replies_.reply(job->asker, ready);  // a prefill of several codecs is answered once for each
+  const bool last = job->n_taken == job->codecs.size();
+  if (last) end(job, nullptr);
+  return last;
+}
+
+Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<UniqueFd> fds) {
+  Registry& registry = job.model->registry;
+  const CodecSpec codec = job.codecs[job.n_taken];
+  const std::string& name = job.names[job.n_taken];
+  if (fds.size() != 1) return fail(ErrorCode::bad_message, "a segment without memory");
+  if (auto follows = check_follows(registry, name, job.past); !follows) return pass(follows);
+  auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec);
+  if (!segment) return pass(segment);
+  return registry.publish(name, codec, std::move(*segment));
+}
+
+// Ends a job, with an error or without. The pool may be written again.
+void PoolJobs::end(const JobRef& job, const Error* error) {
+  job->model->busy_pools.erase(job->pool);
+  if (error != nullptr) replies_.refuse(job->asker, *error);
+}
+
+void PoolJobs::tokenise_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds) {
+  auto model = models_.find(message.text("model"));
+  if (!model) return replies_.refuse(asker, model.error());
+  WriterJob task;
+  task.request.set("form", message.text("form")).set("first", message.flag("first", true));
+  task.request.set("role", message.text("role", "system"));
+  task.fds = std::move(fds);
+  task.answer = [this, asker](const Message& answer, const std::vector<UniqueFd>& memory) {
+    std::vector<int> raw;
+    for (const UniqueFd& fd : memory) raw.push_back(fd.get());
+    replies_.reply(asker, answer, raw);
+    return true;
+  };
+  task.failed = [this, asker](const Error& error) { replies_.refuse(asker, error); };
+  (*model)->writer.submit(std::move(task));
+}
+
+void PoolJobs::prefill_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds) {
+  auto model = models_.find(message.text("model"));
+  if (!model) return replies_.refuse(asker, model.error());
+  auto job = std::make_shared<Job>();
+  job->asker = asker;
+  job->model = *model;
+  if (auto good = plan_prefill(*job, message, fds[0]); !good) {
+    return replies_.refuse(asker, good.error());
+  }
+  prefill(job, std::move(fds[0]));
+}
+
+Status PoolJobs::plan_prefill(Job& job, const Message& message, const UniqueFd& tokens) const {
+  const Registry& registry = job.model->registry;
+  job.pool = message.text("pool");
+  if (auto good = check_pool_name(job.pool); !good) return good;
+  if (message.texts("codecs").empty()) {
+    return fail(ErrorCode::usage, "'prefill' names no codec: it would make nothing", "codecs");
+  }
+  for (const std::string& name : message.texts("codecs")) {
+    auto codec = parse_codec(name);
+    if (!codec) return pass(codec);
+    job.codecs.push_back(*codec);
+    job.names.push_back(cat(job.pool, "-", name));
+    if (registry.find(job.names.back()) != nullptr) {
+      return fail(ErrorCode::usage, cat("pool '", job.names.back(), "' exists already"));
+    }
+  }
+  auto bytes = sealed_bytes(tokens);
+  if (!bytes) return pass(bytes);
+  job.n_tokens = static_cast<uint32_t>(*bytes / sizeof(uint32_t));
+  return check_length(registry.image(), {0, job.n_tokens, 0, 0});
+}
+
+}  // namespace polykv

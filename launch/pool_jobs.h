@@ -1,0 +1,47 @@
+// From a text to a published version: tokenise, check, prefill, verify, publish. Each step is a job
+// of the model's writer.
+//
+//   text ──► tokenise ──► tokens ──► prefill ──► segment ──► verify, publish ──► pool_ready
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launch/budget.h"
+#include "launch/model_slot.h"
+#include "launch/replies.h"
+
+namespace polykv {
+
+class PoolJobs {
+ public:
+  PoolJobs(Models& models, const Budget& budget, Replies& replies)
+      : models_(models), budget_(budget), replies_(replies) {}
+
+  // pool_create and append. text: of a request by link, else empty.
+  void write_pool(const Asker& asker, const Message& message, UniqueFd text);
+  // tokenize{form} with a text by link: the tokens go back as memory.
+  void tokenise_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds);
+  // prefill{codecs, pool} with tokens by link: one pool per codec, "<pool>-<codec>", from one
+  // prefill.
+  void prefill_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds);
+
+ private:
+  struct Job;
+  using JobRef = std::shared_ptr<Job>;
+
+  Status plan(Job& job, const Message& message) const;
+  Status plan_prefill(Job& job, const Message& message, const UniqueFd& tokens) const;
+  void tokenise(const JobRef& job, UniqueFd text);
+  void prefill(const JobRef& job, UniqueFd tokens);
+  bool take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds);
+  Result<std::shared_ptr<Version>> publish_next(Job& job, std::vector<UniqueFd> fds);
+  void end(const JobRef& job, const Error* error);
+
+  Models& models_;
+  const Budget& budget_;
+  Replies& replies_;
+};
+
+}  // namespace polykv
