@@ -1,6 +1,7 @@
 // The agent's loop: leases, requests, answers.
 #include "agents/agent.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -11,9 +12,19 @@
 namespace polykv {
 namespace {
 
+// `messages`, or `prompt` as the user's only one.
+std::vector<ChatTurn> conversation_of(const Message& request) {
+  if (!request.has("messages")) return {{"user", request.text("prompt")}};
+  std::vector<ChatTurn> turns;
+  for (const Message& message : request.objects("messages")) {
+    turns.push_back({message.text("role"), message.text("content")});
+  }
+  return turns;
+}
+
 GenerateOptions generate_options(const Message& request) {
   GenerateOptions options;
-  options.prompt = request.text("prompt");
+  options.messages = conversation_of(request);
   options.max_tokens = static_cast<uint32_t>(request.integer("max_tokens", 256));
   options.min_tokens = static_cast<uint32_t>(request.integer("min_tokens", 0));
   if (request.flag("ignore_eos")) options.min_tokens = options.max_tokens;
@@ -30,13 +41,21 @@ GenerateOptions generate_options(const Message& request) {
 Message done_message(const std::string& request, const GenerateResult& result) {
   Message done("done");
   done.set("id", request).set("reason", result.reason).set("text", result.text);
-  done.set("prompt_tokens", int64_t{result.prompt_tokens});
+  done.set("prompt_tokens", result.prompt_tokens).set("reused_tokens", result.reused_tokens);
   done.set("tokens", static_cast<int64_t>(result.tokens.size()));
   done.set("token_ids", std::vector<int64_t>(result.tokens.begin(), result.tokens.end()));
   done.set("ttft_ms", result.ttft_ms).set("tokens_per_s", result.tokens_per_s);
   done.set("suffix_bytes", static_cast<int64_t>(result.suffix_bytes));
   done.set("peak_private_bytes", static_cast<int64_t>(result.peak_private_bytes));
   return done;
+}
+
+Result<TurnOptions> turn_options(const Message& request) {
+  auto codec = parse_codec(request.text("codec"));
+  if (!codec) return pass(codec);
+  std::optional<uint64_t> budget;
+  if (request.has("budget_left")) budget = request.id("budget_left");
+  return TurnOptions{*codec, memory_room(budget), request.text("holders")};
 }
 
 }  // namespace
@@ -74,6 +93,8 @@ Status Agent::take_lease(const std::string& pool, uint64_t version) {
                             {config.n_layers, config.n_kv_heads, config.head_dim},
                             options_.verify ? Verify::everything : Verify::header);
   if (!layout) return pass(layout);
+  turn_.reset();
+  suffix_.emplace(config);  // what was computed belongs to the version before
   layout_ = std::move(*layout);
   lease_ = std::move(grant->lease);
   pool_ = grant->pool;
@@ -86,6 +107,7 @@ Status Agent::say_hello() {
   if (kernel_fallbacks() > 0) fallbacks.emplace_back("a matrix kernel failed its self-test");
   if (attend_fallbacks() > 0) fallbacks.emplace_back("an attention kernel failed its self-test");
   hello.set("agent", options_.attach.agent).set("pid", static_cast<int64_t>(getpid()));
+  if (!options_.attach.model.empty()) hello.set("model", options_.attach.model);
   hello.set("pool", pool_).set("version", static_cast<int64_t>(layout_.version));
   hello.set("kernel", cat(model_->kernels.name, "/", model_->attend.name));
   hello.set("fallbacks", fallbacks);
@@ -106,14 +128,20 @@ Status Agent::serve() {
 
 Result<bool> Agent::serve_control(const Message& message) {
   if (message.type() == "stop") return false;
-  if (message.type() != "start") return true;  // a cancel of what has ended already
   const std::string request = message.text("id");
-  if (auto done = start_generation(message); !done) {
+  if (auto done = serve_request(message); !done) {
     Message failure = error_message(done.error());
     failure.set("id", request).set("agent", options_.attach.agent);
     if (auto sent = control_.send(failure); !sent) return pass(sent);
   }
   return true;
+}
+
+Status Agent::serve_request(const Message& request) {
+  if (request.type() == "start") return start_generation(request);
+  if (request.type() == "prepare") return prepare(request);
+  if (request.type() == "encode") return encode(request);
+  return {};  // a cancel of what has ended already
 }
 
 // The lease became readable: its end, or memory that comes with a request.
@@ -131,12 +159,16 @@ Result<bool> Agent::serve_lease() {
   return true;
 }
 
-Status Agent::start_generation(const Message& request) {
+Status Agent::hold(const Message& request) {
   const std::string pool = request.text("pool", pool_);
   const auto version = static_cast<uint64_t>(request.integer("version"));
-  if (pool != pool_ || version != layout_.version) {
-    if (auto moved = take_lease(pool, version); !moved) return moved;
-  }
+  if (pool == pool_ && version == layout_.version) return {};
+  return take_lease(pool, version);
+}
+
+Status Agent::start_generation(const Message& request) {
+  if (auto held = hold(request); !held) return held;
+  turn_.reset();
   const std::string id = request.text("id");
   const auto on_text = [&](const std::string& text) {
     if (!text.empty()) {
@@ -146,15 +178,55 @@ Status Agent::start_generation(const Message& request) {
     }
     return !cancelled(id);
   };
-  auto result = generate(*model_, layout_, generate_options(request), on_text);
+  auto result = generate(*model_, layout_, *suffix_, generate_options(request), on_text);
   if (!result) return pass(result);
-  Message done = done_message(id, *result);
+  if (suffix_->n_tokens() >= result->prompt_tokens) {  // not cancelled on the way there
+    turn_ = Turn{id, result->prompt_tokens, result->tokens, result->text};
+  }
+  return send_done(id, *result);
+}
+
+Status Agent::send_done(const std::string& request, const GenerateResult& result) {
+  Message done = done_message(request, result);
   done.set("agent", options_.attach.agent).set("pid", static_cast<int64_t>(getpid()));
   done.set("pool", pool_).set("version", static_cast<int64_t>(layout_.version));
   if (auto use = memory_use()) {
     done.set("private_bytes", static_cast<int64_t>(use->private_bytes));
   }
   return control_.send(done);
+}
+
+// A group is about to start: hold its version, so that the start cannot fail for want of it.
+Status Agent::prepare(const Message& request) {
+  if (auto held = hold(request); !held) return held;
+  Message prepared("prepared");
+  prepared.set("id", request.text("id")).set("agent", options_.attach.agent);
+  return control_.send(prepared.set("pool", pool_).set("version", layout_.version));
+}
+
+// Hands the turn of `request` over as the segment that follows this version.
+Status Agent::encode(const Message& request) {
+  if (!turn_ || turn_->request != request.text("request")) {
+    return fail(ErrorCode::conflict,
+                cat("agent ", options_.attach.agent,
+                    " has answered another request since: append "
+                    "the turn's text instead"),
+                request.text("request"), turn_ ? turn_->request : "");
+  }
+  auto options = turn_options(request);
+  if (!options) return pass(options);
+  auto segment = encode_turn(*model_, layout_, *suffix_, *turn_, *options);
+  if (!segment) {
+    if (suffix_->n_tokens() < turn_->prompt_tokens) turn_.reset();
+    return pass(segment);
+  }
+  struct stat status = {};
+  if (::fstat(segment->fd.get(), &status) != 0) return fail_errno("looking at the turn's memory");
+  Message turn("turn");
+  turn.set("id", request.text("id")).set("agent", options_.attach.agent).set("pool", pool_);
+  turn.set("version", layout_.version).set("tokens", segment->n_tokens);
+  turn.set_id("inode", status.st_ino);
+  return lease_.send(turn.dump(), {segment->fd.get()});
 }
 
 // Looks, without waiting, for a cancel of this request or for the order to stop.

@@ -2,16 +2,20 @@
 //
 //   supervisor ── lease: fds of image, manifest, segments ──► Agent
 //   supervisor ◄── start, token, done (ZeroMQ) ─────────────► Agent
+//   supervisor ◄── a finished turn, encoded and sealed ─────── Agent
 //
-// Everything shared is mapped read-only; all that an agent writes is its own. The lease's end (the
+// Everything shared is mapped read-only; all that an agent writes is its own. What it computed for
+// the last answer stays, so that a conversation goes on from there. The lease's end (the
 // supervisor closed or died) ends the process. One thread serves; a team computes.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agents/attachment.h"
 #include "agents/generate.h"
+#include "agents/turn.h"
 #include "ipc/control.h"
 
 namespace polykv {
@@ -34,10 +38,15 @@ class Agent {
  private:
   Agent(const AgentOptions& options, ControlClient control);
   Status take_lease(const std::string& pool, uint64_t version);
+  Status hold(const Message& request);  // the version that a request names
   Status say_hello();
   Result<bool> serve_control(const Message& message);  // false: stop
   Result<bool> serve_lease();                          // false: stop
+  Status serve_request(const Message& request);
   Status start_generation(const Message& request);
+  Status prepare(const Message& request);
+  Status encode(const Message& request);
+  Status send_done(const std::string& request, const GenerateResult& result);
   Status score_tokens(const Message& request, std::vector<UniqueFd> fds);
   bool cancelled(const std::string& request);
 
@@ -47,6 +56,8 @@ class Agent {
   std::string pool_;
   std::unique_ptr<AgentModel> model_;
   Layout layout_;
+  std::optional<Suffix> suffix_;  // of layout_
+  std::optional<Turn> turn_;      // what suffix_ was computed for
   bool stop_ = false;
 };
 

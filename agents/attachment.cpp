@@ -11,6 +11,7 @@ Result<Grant> request_lease(const AttachOptions& options) {
   Message attach("attach");
   attach.set("agent", options.agent).set("pool", options.pool);
   attach.set("version", static_cast<int64_t>(options.version));
+  if (!options.model.empty()) attach.set("model", options.model);
   if (!options.fingerprint.empty()) attach.set("fingerprint", options.fingerprint);
   if (auto sent = socket->send(attach.dump()); !sent) return pass(sent);
 

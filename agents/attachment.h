@@ -12,6 +12,7 @@ namespace polykv {
 struct AttachOptions {
   std::string runtime;  // the supervisor's runtime directory
   std::string agent;    // this agent's name
+  std::string model;    // name in the runtime; empty = its first one
   std::string pool;
   uint64_t version = 0;     // 0 = the current one
   std::string fingerprint;  // refuse a pool of another model; empty = any

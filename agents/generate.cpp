@@ -19,21 +19,27 @@ double ms_between(Clock::time_point start, Clock::time_point end) {
 // The state of one answer while it grows.
 class Answer {
  public:
-  Answer(AgentModel& model, const Layout& layout, const GenerateOptions& options)
+  Answer(AgentModel& model, const Layout& layout, Suffix& suffix, const GenerateOptions& options)
       : model_(model),
         layout_(layout),
+        suffix_(suffix),
         options_(options),
-        attention_(model.image.config(), layout, model.attend, model.team),
+        tokens_(model, layout, suffix),
         sampler_(options.sampling),
         stream_(options.stop),
         logits_(model.image.config().n_vocab),
-        start_(Clock::now()) {}
+        start_(Clock::now()),
+        first_(start_) {}
 
-  Status prompt();
+  // False: cancelled on the way.
+  Result<bool> prompt(const OnText& on_text);
   GenerateResult grow(const OnText& on_text);
+  GenerateResult cancelled();
 
  private:
+  Status check_length(size_t n_prompt) const;
   void add_stop_tokens();
+  void start_history(const std::vector<uint32_t>& prompt);
   uint32_t next_token();
   bool deliver(uint32_t token, const OnText& on_text);
   void sample_memory();
@@ -41,15 +47,15 @@ class Answer {
 
   AgentModel& model_;
   const Layout& layout_;
+  Suffix& suffix_;
   const GenerateOptions& options_;
-  PoolAttention attention_;
+  Stream tokens_;
   Sampler sampler_;
   TextStream stream_;
   std::vector<float> logits_;      // [n_vocab]
   std::vector<uint32_t> history_;  // pool tokens (if a penalty wants them), prompt, answer
   std::vector<uint32_t> stop_tokens_;
   Clock::time_point start_, first_;
-  uint32_t position_ = 0;
   GenerateResult result_;
 };
 
@@ -61,23 +67,21 @@ void Answer::add_stop_tokens() {
   if (eos < model_.image.config().n_vocab) stop_tokens_.push_back(eos);
 }
 
-Status Answer::prompt() {
-  if (auto ok = check_sampling(options_.sampling); !ok) return ok;
-  auto tokens = model_.text->tokenizer.encode(model_.text->chat.question(options_.prompt));
-  if (!tokens) return pass(tokens);
-  const uint64_t all = uint64_t{layout_.n_tokens} + tokens->size() + options_.max_tokens;
+Status Answer::check_length(size_t n_prompt) const {
+  const uint64_t all = uint64_t{layout_.n_tokens} + n_prompt + options_.max_tokens;
   const uint32_t limit = model_.image.config().n_positions;
-  if (all > limit) {
-    return fail(ErrorCode::context_too_long,
-                cat("context (", layout_.n_tokens, " tokens) + prompt (", tokens->size(),
-                    ") + max tokens (", options_.max_tokens, ") is ", all, ", beyond the model's ",
-                    limit, " positions: ask for at most ",
-                    limit - std::min<uint64_t>(limit, layout_.n_tokens + tokens->size()),
-                    " tokens, or shorten the context"),
-                cat(all), cat(limit));
-  }
-  add_stop_tokens();
-  result_.prompt_tokens = static_cast<uint32_t>(tokens->size());
+  if (all <= limit) return {};
+  return fail(ErrorCode::context_too_long,
+              cat("context (", layout_.n_tokens, " tokens) + prompt (", n_prompt,
+                  ") + max tokens (", options_.max_tokens, ") is ", all, ", beyond the model's ",
+                  limit, " positions: ask for at most ",
+                  limit - std::min<uint64_t>(limit, layout_.n_tokens + n_prompt),
+                  " tokens, or shorten the context"),
+              cat(all), cat(limit));
+}
+
+// What a repetition penalty looks at: pool, prompt, and the answer as it grows.
+void Answer::start_history(const std::vector<uint32_t>& prompt) {
   if (options_.sampling.repetition_penalty != 1.0F) {
     for (const Span& span : layout_.spans) {
       const auto pool = span.segment.tokens();
@@ -85,19 +89,31 @@ Status Answer::prompt() {
                       pool.begin() + span.token_end);
     }
   }
-  history_.reserve(history_.size() + tokens->size() + options_.max_tokens);
+  history_.reserve(history_.size() + prompt.size() + options_.max_tokens);
+  history_.insert(history_.end(), prompt.begin(), prompt.end());
+}
+
+Result<bool> Answer::prompt(const OnText& on_text) {
+  if (auto ok = check_sampling(options_.sampling); !ok) return pass(ok);
+  auto tokens = model_.text->tokenizer.encode(model_.text->chat.conversation(options_.messages));
+  if (!tokens) return pass(tokens);
+  if (auto fits = check_length(tokens->size()); !fits) return pass(fits);
+  add_stop_tokens();
+  start_history(*tokens);
+  result_.prompt_tokens = static_cast<uint32_t>(tokens->size());
   result_.tokens.reserve(options_.max_tokens);
-  attention_.begin(static_cast<uint32_t>(tokens->size()) + options_.max_tokens);
-  position_ = layout_.n_tokens;
-  for (size_t at = 0; at < tokens->size(); at += Decoder::kRowsMax) {
-    const size_t n = std::min<size_t>(Decoder::kRowsMax, tokens->size() - at);
-    const bool last = at + n == tokens->size();
-    model_.decoder.step(std::span(*tokens).subspan(at, n), position_, attention_, last ? 1 : 0,
-                        last ? logits_.data() : nullptr);
-    position_ += static_cast<uint32_t>(n);
-  }
-  history_.insert(history_.end(), tokens->begin(), tokens->end());
-  return {};
+  const uint32_t room = result_.prompt_tokens + options_.max_tokens;
+  auto reused = tokens_.become(*tokens, room, logits_.data(), [&] { return on_text(""); });
+  if (!reused && reused.error().code == ErrorCode::cancelled) return false;
+  if (!reused) return pass(reused);
+  result_.reused_tokens = *reused;
+  return true;
+}
+
+GenerateResult Answer::cancelled() {
+  result_.reason = "cancelled";
+  sample_memory();
+  return std::move(result_);
 }
 
 GenerateResult Answer::grow(const OnText& on_text) {
@@ -111,7 +127,7 @@ GenerateResult Answer::grow(const OnText& on_text) {
     }
     if (!deliver(token, on_text)) break;
     if (result_.tokens.size() == options_.max_tokens) break;
-    model_.decoder.step(std::span(&token, 1), position_++, attention_, 1, logits_.data());
+    tokens_.step(token, logits_.data());
   }
   finish(on_text);
   return std::move(result_);
@@ -159,38 +175,18 @@ void Answer::finish(const OnText& on_text) {
   const size_t n = result_.tokens.size();
   result_.tokens_per_s =
       n > 1 && after_first > 0 ? static_cast<double>(n - 1) * 1e3 / after_first : 0;
-  result_.suffix_bytes = attention_.suffix_bytes();
+  result_.suffix_bytes = suffix_.bytes();
   sample_memory();
 }
 
 }  // namespace
 
-AgentModel::AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
-                       const AttendKernel& chosen_attend, unsigned n_threads)
-    : text(std::move(loaded)),
-      image(text->image),
-      kernels(chosen),
-      attend(chosen_attend),
-      team(n_threads),
-      decoder(image, kernels, team) {}
-
-Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
-                                                     const std::string& isa) {
-  auto model = load_model(std::move(image));
-  if (!model) return pass(model);
-  // The matrix products have no AVX-512 set of their own: there that level means the one below.
-  auto kernels = choose_kernels(isa == "avx512" ? "avx2" : isa);
-  if (!kernels) return pass(kernels);
-  auto attend = choose_attend_kernel(isa);
-  if (!attend) return pass(attend);
-  return std::make_unique<AgentModel>(std::move(*model), *kernels, *attend, n_threads);
-}
-
-Result<GenerateResult> generate(AgentModel& model, const Layout& layout,
+Result<GenerateResult> generate(AgentModel& model, const Layout& layout, Suffix& suffix,
                                 const GenerateOptions& options, const OnText& on_text) {
-  Answer answer(model, layout, options);
-  if (auto ready = answer.prompt(); !ready) return pass(ready);
-  return answer.grow(on_text);
+  Answer answer(model, layout, suffix, options);
+  auto ready = answer.prompt(on_text);
+  if (!ready) return pass(ready);
+  return *ready ? answer.grow(on_text) : answer.cancelled();
 }
 
 Result<UniqueFd> score(AgentModel& model, const Layout& layout, std::span<const uint32_t> tokens,
@@ -206,12 +202,14 @@ Result<UniqueFd> score(AgentModel& model, const Layout& layout, std::span<const 
       "polykv-scores", tokens.size() * config.n_vocab * sizeof(float), memory_room());
   if (!memory) return pass(memory);
   auto* logits = reinterpret_cast<float*>(memory->data().data());
-  PoolAttention attention(config, layout, model.attend, model.team);
-  attention.begin(static_cast<uint32_t>(tokens.size()));
+  Suffix suffix(config);
+  if (auto room = suffix.reserve(0, static_cast<uint32_t>(tokens.size())); !room) {
+    return pass(room);
+  }
+  Stream stream(model, layout, suffix);
   for (size_t at = 0; at < tokens.size(); at += Decoder::kRowsMax) {
     const auto n = static_cast<uint32_t>(std::min<size_t>(Decoder::kRowsMax, tokens.size() - at));
-    model.decoder.step(tokens.subspan(at, n), layout.n_tokens + static_cast<uint32_t>(at),
-                       attention, n, logits + at * config.n_vocab);
+    stream.pass_over(tokens.subspan(at, n), n, logits + at * config.n_vocab);
     progress(static_cast<uint32_t>(at) + n);
   }
   return std::move(*memory).seal();

@@ -5,31 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "agents/pool_attention.h"
-#include "model/model.h"
+#include "agents/stream.h"
 #include "model/sampler.h"
 #include "model/text_stream.h"
 
 namespace polykv {
 
-// What generation needs of a model; shared memory and fixed buffers, made once per process.
-struct AgentModel {
-  std::unique_ptr<Model> text;
-  const ModelImage& image;
-  Kernels kernels;
-  AttendKernel attend;
-  ThreadTeam team;
-  Decoder decoder;
-
-  AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
-             const AttendKernel& chosen_attend, unsigned n_threads);
-};
-// `isa` forces kernels by name; "" = the best.
-Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
-                                                     const std::string& isa);
-
 struct GenerateOptions {
-  std::string prompt;  // the question, as the user's next message
+  std::vector<ChatTurn> messages;  // after the pool's text; the last one is to be answered
   uint32_t max_tokens = 256;
   uint32_t min_tokens = 0;  // end-of-answer tokens are not sampled before that many
   SamplingOptions sampling;
@@ -41,18 +24,20 @@ struct GenerateResult {
   std::string text;
   std::vector<uint32_t> tokens;
   uint32_t prompt_tokens = 0;
-  double ttft_ms = 0;       // from the request to the first token
-  double tokens_per_s = 0;  // after the first token
+  uint32_t reused_tokens = 0;  // of the prompt, by what the suffix held already
+  double ttft_ms = 0;          // from the request to the first token
+  double tokens_per_s = 0;     // after the first token
   uint64_t suffix_bytes = 0;
   uint64_t peak_private_bytes = 0;
 };
 
-// Called with each piece of text that is certain; false cancels.
+// Called with each piece of text that is certain, and now and then with none; false cancels.
 using OnText = std::function<bool(const std::string& text)>;
 
 // context_too_long with the three numbers; bad_text; usage (sampling). Greedy output depends on
-// nothing but the layout's bytes, the model, the options and the instruction set.
-Result<GenerateResult> generate(AgentModel& model, const Layout& layout,
+// nothing but the layout's bytes, the model, the options and the instruction set: not on what the
+// suffix holds, which only spares work. It then holds prompt and answer, the last token excepted.
+Result<GenerateResult> generate(AgentModel& model, const Layout& layout, Suffix& suffix,
                                 const GenerateOptions& options, const OnText& on_text);
 
 // Logits of every forced token, into new sealed memory [n_tokens, n_vocab] f32: for evaluation.

@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   polykv::CommandLine line("polykv-agent", "polykv-agent: generates over a polykv runtime's pool",
                            POLYKV_VERSION);
   line.text("--agent", attach.agent, "This agent's name", Wanted::required)
+      .text("--model", attach.model, "Name of the pool's model in the runtime; without, its first")
       .text("--pool", attach.pool, "Pool to attach to", Wanted::required)
       .number("--pool-version", attach.version, "Version of the pool; 0 = current")
       .text("--fingerprint", attach.fingerprint,

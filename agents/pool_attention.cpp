@@ -7,10 +7,11 @@
 
 namespace polykv {
 
-PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
+PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout, Suffix& suffix,
                              const AttendKernel& kernel, ThreadTeam& team)
     : config_(config),
       layout_(layout),
+      suffix_(suffix),
       kernel_(kernel),
       team_(team),
       rope_(config),
@@ -29,13 +30,6 @@ PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
   }
 }
 
-void PoolAttention::begin(uint32_t n_tokens) {
-  room_ = n_tokens;
-  const size_t floats = size_t{config_.n_layers} * config_.n_kv_heads * n_tokens * config_.head_dim;
-  std::vector<float>(floats).swap(k_);
-  std::vector<float>(floats).swap(v_);
-}
-
 void PoolAttention::attend(const AttentionCall& call) {
   keep(call);
   team_.run(config_.n_kv_heads, 1, [&](uint32_t begin, uint32_t end) {
@@ -48,13 +42,13 @@ void PoolAttention::keep(const AttentionCall& call) {
   const uint32_t dim = config_.head_dim;
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     const uint32_t row = call.positions[r] - layout_.n_tokens;
-    check(row < room_, "a token lies outside the reserved private suffix");
+    check(row < suffix_.room(), "a token lies outside the reserved private suffix");
     for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
       const size_t from = (size_t{r} * config_.n_kv_heads + head) * dim;
-      const size_t to = suffix_row(call.layer, head, row);
-      std::copy_n(call.k + from, dim, &k_[to]);
-      rope_.rotate(&k_[to], 1, call.positions[r]);
-      std::copy_n(call.v + from, dim, &v_[to]);
+      float* k = suffix_.k(call.layer, head, row);
+      std::copy_n(call.k + from, dim, k);
+      rope_.rotate(k, 1, call.positions[r]);
+      std::copy_n(call.v + from, dim, suffix_.v(call.layer, head, row));
     }
   }
 }
@@ -102,8 +96,8 @@ void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head) {
   load_queries(call, head, 0);
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     const uint32_t n_visible = call.positions[r] - layout_.n_tokens + 1;
-    const PlaneView k = suffix_plane(PlaneKind::k, call.layer, head, n_visible);
-    const PlaneView v = suffix_plane(PlaneKind::v, call.layer, head, n_visible);
+    const PlaneView k = suffix_.plane(PlaneKind::k, call.layer, head, n_visible);
+    const PlaneView v = suffix_.plane(PlaneKind::v, call.layer, head, n_visible);
     attend_span(kernel_, {.k = &k,
                           .v = &v,
                           .row_begin = 0,
@@ -113,18 +107,6 @@ void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head) {
                           .states = &work.states[size_t{r} * group_],
                           .work = work.kernel.data()});
   }
-}
-
-size_t PoolAttention::suffix_row(uint32_t layer, uint32_t head, uint32_t row) const {
-  return ((size_t{layer} * config_.n_kv_heads + head) * room_ + row) * config_.head_dim;
-}
-
-PlaneView PoolAttention::suffix_plane(PlaneKind kind, uint32_t layer, uint32_t head,
-                                      uint32_t n_rows) const {
-  const std::vector<float>& rows = kind == PlaneKind::k ? k_ : v_;
-  const PlaneShape shape{kind, PlaneCodec::f32, n_rows, 0, config_.head_dim};
-  return plane_view(shape, 0,
-                    reinterpret_cast<const std::byte*>(&rows[suffix_row(layer, head, 0)]));
 }
 
 }  // namespace polykv

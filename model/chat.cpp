@@ -24,10 +24,23 @@ std::vector<TextPiece> ChatFormat::document(std::string_view text, bool first,
   return pieces;
 }
 
-std::vector<TextPiece> ChatFormat::question(std::string_view text) const {
-  return {{"\n"}, {"<|im_start|>", true}, {cat("user\n", text)}, {"<|im_end|>", true},
-          {"\n"}, {"<|im_start|>", true}, {"assistant\n"}};
+std::vector<TextPiece> ChatFormat::conversation(std::span<const ChatTurn> turns) const {
+  std::vector<TextPiece> pieces;
+  for (const ChatTurn& turn : turns) {
+    for (TextPiece& piece : document(turn.content, false, turn.role)) {
+      pieces.push_back(std::move(piece));
+    }
+  }
+  pieces.insert(pieces.end(), {{"\n"}, {"<|im_start|>", true}, {"assistant\n"}});
+  return pieces;
 }
+
+std::vector<TextPiece> ChatFormat::question(std::string_view text) const {
+  const ChatTurn turn{"user", std::string(text)};
+  return conversation(std::span(&turn, 1));
+}
+
+std::vector<TextPiece> ChatFormat::end_of_answer() const { return {{"<|im_end|>", true}}; }
 
 std::vector<std::string> ChatFormat::stop_tokens() const { return {"<|im_end|>", "<|endoftext|>"}; }
 

@@ -1,91 +1,19 @@
 // Agents attend on the encoded bytes themselves, and take nothing on trust.
-#include <gtest/gtest.h>
-
-#include <fstream>
-#include <iterator>
-
-#include "agents/generate.h"
-#include "model/prefill.h"
+#include "tests/agents/small_pool.h"
 #include "tests/agents/tamper.h"
-#include "tests/model/real_model.h"
 
 namespace polykv {
 namespace {
 
-// Model, one small document, and its segments: made once for all tests of this file.
-class InPlace : public testing::Test {
+class InPlace : public test::SmallPool {
  protected:
-  static void SetUpTestSuite() {
-    auto fd = pack_image(test::model_path(), memory_room());
-    if (!fd) return;
-    auto model = load_agent_model(std::move(*fd), 2, "");
-    ASSERT_TRUE(model) << model.error().message;
-    model_ = std::move(*model);
-    std::ifstream file("/usr/share/common-licenses/GPL-2");
-    const std::string text(std::istreambuf_iterator<char>(file), {});
-    auto tokens =
-        model_->text->tokenizer.encode(model_->text->chat.document(text.substr(0, 1500), true));
-    ASSERT_TRUE(tokens);
-    tokens_ = std::move(*tokens);
-  }
-  static void TearDownTestSuite() { model_.reset(); }
-  void SetUp() override {
-    if (!model_) GTEST_SKIP() << "the test model is not there: " << test::model_path();
-  }
-
-  static KvShape shape() {
-    const ModelConfig& config = model_->image.config();
-    return {config.n_layers, config.n_kv_heads, config.head_dim};
-  }
-
-  static UniqueFd segment(const char* codec) {
-    SegmentSpec spec;
-    spec.shape = shape();
-    spec.codec = *parse_codec(codec);
-    spec.model = model_->image.fingerprint();
-    spec.tokens = tokens_;
-    auto builder = SegmentBuilder::create(spec, memory_room());
-    PrefillJob job;
-    job.tokens = tokens_;
-    job.layer_done = [&](const LayerKv& kv) -> Status {
-      builder->put_layer(kv.layer, kv.k, kv.v);
-      return {};
-    };
-    EXPECT_TRUE(prefill(model_->image, job, 2));
-    return std::move(*std::move(*builder).seal());
-  }
-
-  static UniqueFd manifest_of(const UniqueFd& segment) {
-    const SegmentView view = *SegmentView::open(*segment.duplicate(), Verify::everything);
-    Manifest manifest;
-    manifest.version = 1;
-    manifest.model = model_->image.fingerprint();
-    ManifestSpan span{};
-    const Fingerprint identity = segment_identity(view);
-    std::copy(identity.begin(), identity.end(), span.segment);
-    span.token_end = view.n_tokens();
-    span.segment_bytes = view.bytes();
-    manifest.spans = {span};
-    return std::move(*seal_manifest(manifest, memory_room()));
-  }
-
-  static Result<Layout> open(const UniqueFd& manifest, const UniqueFd& segment,
-                             const Fingerprint& model) {
-    std::vector<UniqueFd> segments;
-    segments.push_back(*segment.duplicate());
-    return open_layout(*manifest.duplicate(), std::move(segments), model, shape(),
-                       Verify::everything);
-  }
-
-  static Layout layout_of(const UniqueFd& segment) {
-    return std::move(*open(manifest_of(segment), segment, model_->image.fingerprint()));
-  }
-
   static std::vector<uint32_t> answer(const Layout& layout) {
     GenerateOptions options;
-    options.prompt = "What is this about?";
+    options.messages = {{"user", "What is this about?"}};
     options.max_tokens = options.min_tokens = 24;
-    return generate(*model_, layout, options, [](const std::string&) { return true; })->tokens;
+    Suffix suffix(model_->image.config());
+    return generate(*model_, layout, suffix, options, [](const std::string&) { return true; })
+        ->tokens;
   }
 
   static std::vector<float> logits(const Layout& layout) {
@@ -105,12 +33,7 @@ class InPlace : public testing::Test {
       codes[byte % codes.size()] ^= std::byte{0xff};
     });
   }
-
-  static std::unique_ptr<AgentModel> model_;
-  static std::vector<uint32_t> tokens_;
 };
-std::unique_ptr<AgentModel> InPlace::model_;
-std::vector<uint32_t> InPlace::tokens_;
 
 // In a document of a few tokens each of them weighs enough for one byte to turn an answer.
 TEST_F(InPlace, one_byte_of_codes_changed_changes_the_logits_and_an_answer) {
@@ -183,9 +106,10 @@ TEST_F(InPlace, a_segment_that_the_manifest_does_not_list_is_refused) {
 
 TEST_F(InPlace, more_tokens_than_positions_are_refused_with_the_three_numbers) {
   GenerateOptions options;
-  options.prompt = "Why?";
+  options.messages = {{"user", "Why?"}};
   options.max_tokens = 8192;
-  const auto refused = generate(*model_, layout_of(segment("k4v4")), options,
+  Suffix suffix(model_->image.config());
+  const auto refused = generate(*model_, layout_of(segment("k4v4")), suffix, options,
                                 [](const std::string&) { return true; });
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::context_too_long);

@@ -33,6 +33,24 @@ TEST(Chat, QuestionLeadsUpToTheAnswer) {
             "\n{<|im_start|>}user\nWhy?{<|im_end|>}\n{<|im_start|>}assistant\n");
 }
 
+TEST(Chat, ConversationIsItsMessagesInOrderAndLeadsUpToTheAnswer) {
+  const std::vector<ChatTurn> turns = {
+      {"system", "Be brief."}, {"user", "Why?"}, {"assistant", "So."}, {"user", "How?"}};
+  EXPECT_EQ(shown(chatml().conversation(turns)),
+            "\n{<|im_start|>}system\nBe brief.{<|im_end|>}\n{<|im_start|>}user\nWhy?{<|im_end|>}"
+            "\n{<|im_start|>}assistant\nSo.{<|im_end|>}\n{<|im_start|>}user\nHow?{<|im_end|>}"
+            "\n{<|im_start|>}assistant\n");
+}
+
+// What a committed turn stands on: the parts of a conversation are documents.
+TEST(Chat, ConversationAndItsAnswerReadAsDocumentsOfTheirRoles) {
+  const std::vector<ChatTurn> turns = {{"user", "Why?"}};
+  const std::string answered =
+      shown(chatml().conversation(turns)) + "So." + shown(chatml().end_of_answer());
+  EXPECT_EQ(answered, shown(chatml().document("Why?", false, "user")) +
+                          shown(chatml().document("So.", false, "assistant")));
+}
+
 TEST(Chat, SpecialNamesInTheTextStayText) {
   const auto pieces = chatml().document("<|im_end|>", true);
   ASSERT_EQ(pieces.size(), 3U);

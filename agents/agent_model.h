@@ -1,0 +1,28 @@
+// What an agent needs of a model: shared memory and fixed buffers, made once per process.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/decoder.h"
+#include "model/model.h"
+#include "reader/attend.h"
+
+namespace polykv {
+
+struct AgentModel {
+  std::unique_ptr<Model> text;
+  const ModelImage& image;
+  Kernels kernels;
+  AttendKernel attend;
+  ThreadTeam team;
+  Decoder decoder;
+
+  AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
+             const AttendKernel& chosen_attend, unsigned n_threads);
+};
+// `isa` forces kernels by name; "" = the best.
+Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
+                                                     const std::string& isa);
+
+}  // namespace polykv
