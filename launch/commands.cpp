@@ -1,14 +1,13 @@
-// up, ask, append, fork, drop, status, down.
+// up, ask, append, fork, drop, pin, unpin, agent start, agent stop, status, down.
 #include "launch/commands.h"
 
 #include <poll.h>
 
-#include <iomanip>
 #include <iostream>
 
 #include "ipc/process.h"
 #include "launch/inputs.h"
-#include "launch/progress.h"
+#include "launch/status_view.h"
 
 namespace polykv {
 namespace {
@@ -19,86 +18,77 @@ Message hello() {
   return message;
 }
 
-Status prepare(Client& client, const UpOptions& options, const std::string& context) {
-  if (!context.empty()) {
-    auto pool = create_pool(client, options.pool, options.codec, context, options.reserve);
-    if (!pool) return pass(pool);
-    std::cout << "pool " << options.pool << ": " << pool->integer("tokens") << " tokens, "
-              << megabytes(static_cast<uint64_t>(pool->integer("bytes"))) << " in " << options.codec
-              << '\n';
-  }
-  if (options.n_agents == 0) return {};
-  return start_agents(client, options.pool, options.n_agents);
+// A request about the command's pool.
+Message about_pool(std::string_view type, const ClientCommand& command) {
+  Message request(type);
+  request.set("pool", command.pool);
+  if (!command.model.empty()) request.set("model", command.model);
+  return request;
 }
 
-void print_pools(const Message& snapshot, std::ostream& out) {
-  out << "\npool             version  tokens  codec     MB  bits/element  segments  versions  "
-         "leases\n";
-  for (const Message& pool : snapshot.objects("pools")) {
-    out << std::left << std::setw(16) << pool.text("pool") << std::right << std::setw(8)
-        << pool.integer("version") << std::setw(8) << pool.integer("tokens") << "  " << std::left
-        << std::setw(6) << pool.text("codec") << std::right << std::fixed << std::setprecision(1)
-        << std::setw(6) << static_cast<double>(pool.integer("bytes")) / 1e6 << std::setprecision(3)
-        << std::setw(14) << pool.number("bits_per_element") << std::setw(10)
-        << pool.integer("segments") << std::setw(10) << pool.objects("versions").size()
-        << std::setw(8) << pool.integer("leases") << '\n';
-  }
+Message& set_positive(Message& request, std::string_view field, int64_t value) {
+  return value > 0 ? request.set(field, value) : request;
 }
 
-void print_agents(const Message& snapshot, std::ostream& out) {
-  out << "\nagent      pid  state     pool             version  private MB  tokens  restarts\n";
-  for (const Message& agent : snapshot.objects("agents")) {
-    out << std::left << std::setw(6) << agent.text("agent") << std::right << std::setw(8)
-        << agent.integer("pid") << "  " << std::left << std::setw(10) << agent.text("state")
-        << std::setw(16) << agent.text("pool") << std::right << std::setw(8)
-        << agent.integer("version") << std::fixed << std::setprecision(1) << std::setw(12)
-        << static_cast<double>(agent.integer("private_bytes")) / 1e6 << std::setw(8)
-        << agent.integer("tokens") << std::setw(10) << agent.integer("restarts");
-    if (!agent.text("last_error").empty()) out << "  " << agent.text("last_error");
-    out << '\n';
-  }
+Message& set_deadline(Message& request, double seconds) {
+  return seconds > 0 ? request.set("deadline_seconds", seconds) : request;
 }
 
-void print_snapshot(const Message& snapshot, std::ostream& out) {
-  out << "supervisor pid " << snapshot.integer("pid") << '\n';
-  for (const Message& model : snapshot.objects("models")) {
-    out << "model " << model.text("model") << ": " << model.text("name") << ", "
-        << megabytes(static_cast<uint64_t>(model.integer("image_bytes"))) << ", fingerprint "
-        << model.text("fingerprint") << "; writer pid " << model.integer("writer_pid") << " ("
-        << model.text("writer_state") << ", restarted " << model.integer("writer_restarts")
-        << " times)\n";
+// One request, one answer.
+Result<Message> ask_once(const ClientCommand& command, Message request, int interrupt_fd) {
+  auto client = Client::connect(command.runtime, interrupt_fd);
+  if (!client) return pass(client);
+  return client->ask(std::move(request));
+}
+
+Status prepare_pool(Client& client, const PoolEntry& pool, const std::string& context) {
+  ClientCommand about;
+  about.pool = pool.name;
+  about.model = pool.model;
+  Message create = about_pool("pool_create", about);
+  create.set("codec", pool.codec).set("reserve", pool.reserve);
+  set_positive(create, "ttl_seconds", pool.ttl_seconds);
+  auto ready = ask_with_text(client, std::move(create), context);
+  if (!ready) return pass(ready);
+  std::cout << "pool " << pool.name << ": " << ready->integer("tokens") << " tokens, "
+            << megabytes(static_cast<uint64_t>(ready->integer("bytes"))) << " in " << pool.codec
+            << '\n';
+  if (pool.agents == 0) return {};
+  auto started = start_agents(client, about_pool("agents_start", about).set("count", pool.agents));
+  return started ? Status() : Status(pass(started));
+}
+
+Status prepare(Client& client, const Deployment& deployment,
+               const std::vector<std::string>& contexts) {
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    if (contexts[i].empty()) continue;
+    auto ready = prepare_pool(client, deployment.pools[i], contexts[i]);
+    if (!ready) return ready;
   }
-  out << "shared memory held: " << megabytes(static_cast<uint64_t>(snapshot.integer("held_bytes")));
-  if (snapshot.has("budget_bytes")) {
-    out << " of " << megabytes(static_cast<uint64_t>(snapshot.integer("budget_bytes")));
+  return {};
+}
+
+// A pool without a context is the first append's to make: nothing is read for it.
+Result<std::vector<std::string>> read_contexts(const Deployment& deployment) {
+  std::vector<std::string> contexts;
+  for (const PoolEntry& pool : deployment.pools) {
+    auto text = pool.context.empty() ? Result<std::string>("") : read_context(pool.context);
+    if (!text) return pass(text);
+    contexts.push_back(std::move(*text));
   }
-  out << '\n';
-  for (const std::string& fallback : snapshot.texts("fallbacks")) {
-    out << "fallback: " << fallback << '\n';
-  }
-  print_pools(snapshot, out);
-  print_agents(snapshot, out);
+  return contexts;
 }
 
 }  // namespace
 
-Status up(const UpOptions& options, int interrupt_fd) {
-  std::string context;
-  if (!options.context.empty()) {
-    auto text = read_context(options.context);
-    if (!text) return pass(text);
-    context = std::move(*text);
-  }
-  if (options.n_agents < 0 || options.n_agents > kAgentsMax ||
-      (options.n_agents > 0 && context.empty())) {
-    return fail(ErrorCode::bad_agent_count,
-                cat("cannot start ", options.n_agents, " agents: at most ", kAgentsMax,
-                    ", and only over a --context"),
-                cat(options.n_agents), cat(kAgentsMax));
-  }
-  auto session = Session::start(options.supervisor, options.runtime, interrupt_fd);
+Status up(const Deployment& deployment, int interrupt_fd) {
+  auto contexts = read_contexts(deployment);
+  if (!contexts) return pass(contexts);
+  SupervisorOptions options = supervisor_options(deployment);
+  options.restart_agents = true;
+  auto session = Session::start(options, deployment.runtime, interrupt_fd);
   if (!session) return pass(session);
-  if (auto ready = prepare((*session)->client(), options, context); !ready) {
+  if (auto ready = prepare((*session)->client(), deployment, *contexts); !ready) {
     return (*session)->stop(ready);
   }
   std::cout << "ready in " << (*session)->runtime()
@@ -106,13 +96,20 @@ Status up(const UpOptions& options, int interrupt_fd) {
   return (*session)->wait();
 }
 
+Message generate_request(const AskCommand& command) {
+  Message request = generate_message(command.pool, command.ask);
+  if (!command.model.empty()) request.set("model", command.model);
+  if (!command.agent.empty()) request.set("agent", command.agent);
+  set_positive(request, "version", command.version);
+  set_positive(request, "at_least", command.at_least);
+  return set_deadline(request, command.deadline_seconds);
+}
+
 Status ask(const AskCommand& command, int interrupt_fd) {
   auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
-  Message request = generate_message(command.pool, command.question, command.ask);
-  request.set("version", command.version);
-  if (!command.agent.empty()) request.set("agent", command.agent);
-  auto done = client->ask(request, [&](const Message& part) {
+  Message request = generate_request(command);
+  auto done = client->ask(request.set("prompt", command.question), [&](const Message& part) {
     if (!command.json) std::cout << part.text("text") << std::flush;
   });
   if (!done) return pass(done);
@@ -120,46 +117,38 @@ Status ask(const AskCommand& command, int interrupt_fd) {
   return {};
 }
 
-Status append(const std::string& runtime, const std::string& pool,
-              const std::vector<std::string>& paths, int interrupt_fd) {
-  auto text = read_context(paths);
+Status append(const ClientCommand& command, int interrupt_fd) {
+  auto text = read_context(command.paths);
   if (!text) return pass(text);
-  auto client = Client::connect(runtime, interrupt_fd);
+  auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
-  auto memory = share_bytes("polykv-text", std::as_bytes(std::span(*text)), memory_room());
-  if (!memory) return pass(memory);
-  Message request("append");
-  request.set("pool", pool);
-  ProgressLine line;
-  auto answer = client->ask_with_memory(request, memory->get(), 1,
-                                        [&](const Message& part) { line.show(part); });
-  if (!answer) return pass(answer);
-  line.clear();
-  const Message& ready = answer->front().message;
-  std::cout << "pool " << pool << " version " << ready.integer("version") << ": "
-            << ready.integer("tokens") << " tokens in " << ready.integer("segments")
-            << " segments, " << ready.integer("prefill_tokens") << " of them prefilled now\n";
-  return {};
-}
-
-Status fork(const std::string& runtime, const std::string& pool, int64_t version,
-            const std::string& to, int interrupt_fd) {
-  auto client = Client::connect(runtime, interrupt_fd);
-  if (!client) return pass(client);
-  Message request("pool_fork");
-  const auto ready = client->ask(request.set("pool", pool).set("version", version).set("to", to));
+  Message request = about_pool("append", command);
+  if (!command.role.empty()) request.set("role", command.role);
+  set_deadline(request, command.deadline_seconds);
+  const auto ready = ask_with_text(*client, std::move(request), *text);
   if (!ready) return pass(ready);
-  std::cout << "pool " << to << " version " << ready->integer("version") << ": the "
-            << ready->integer("tokens") << " tokens of pool " << pool << ", nothing copied\n";
+  std::cout << "pool " << command.pool << " version " << ready->integer("version") << ": "
+            << ready->integer("tokens") << " tokens in " << ready->integer("segments")
+            << " segments, " << ready->integer("prefill_tokens") << " of them prefilled now\n";
   return {};
 }
 
-Status drop(const std::string& runtime, const std::string& pool, int interrupt_fd) {
-  auto client = Client::connect(runtime, interrupt_fd);
-  if (!client) return pass(client);
-  const auto dropped = client->ask(Message("pool_drop").set("pool", pool));
+Status fork(const ClientCommand& command, int interrupt_fd) {
+  Message request = about_pool("pool_fork", command);
+  request.set("version", command.version).set("to", command.to);
+  set_positive(request, "ttl_seconds", command.ttl_seconds);
+  const auto ready = ask_once(command, std::move(request), interrupt_fd);
+  if (!ready) return pass(ready);
+  std::cout << "pool " << command.to << " version " << ready->integer("version") << ": the "
+            << ready->integer("tokens") << " tokens of pool " << command.pool
+            << ", nothing copied\n";
+  return {};
+}
+
+Status drop(const ClientCommand& command, int interrupt_fd) {
+  const auto dropped = ask_once(command, about_pool("pool_drop", command), interrupt_fd);
   if (!dropped) return pass(dropped);
-  std::cout << "pool " << pool << " is dropped";
+  std::cout << "pool " << command.pool << " is dropped";
   if (const int64_t leases = dropped->integer("leases"); leases > 0) {
     std::cout << "; its memory is free when the " << leases << " lease(s) on it end";
   }
@@ -167,12 +156,56 @@ Status drop(const std::string& runtime, const std::string& pool, int interrupt_f
   return {};
 }
 
-Status show_status(const std::string& runtime, bool json, int interrupt_fd) {
-  auto client = Client::connect(runtime, interrupt_fd);
+Status pin(const ClientCommand& command, int interrupt_fd) {
+  Message request = about_pool("pool_pin", command);
+  request.set("version", command.version);
+  set_positive(request, "ttl_seconds", command.ttl_seconds);
+  const auto pinned = ask_once(command, std::move(request), interrupt_fd);
+  if (!pinned) return pass(pinned);
+  std::cout << "pool " << command.pool << " version " << pinned->integer("version")
+            << " is pinned\n";
+  return {};
+}
+
+Status unpin(const ClientCommand& command, int interrupt_fd) {
+  Message request = about_pool("pool_unpin", command);
+  const auto ok = ask_once(command, request.set("version", command.version), interrupt_fd);
+  if (!ok) return pass(ok);
+  std::cout << "pool " << command.pool << " version " << command.version
+            << " is no longer pinned\n";
+  return {};
+}
+
+Status agent_start(const ClientCommand& command, int interrupt_fd) {
+  if (command.count < 1 || command.count > kAgentsMax) {
+    return fail(ErrorCode::bad_agent_count,
+                cat(command.count, " agents: from 1 to ", kAgentsMax, " can run in one runtime"),
+                cat(command.count), cat(kAgentsMax));
+  }
+  auto client = Client::connect(command.runtime, interrupt_fd);
+  if (!client) return pass(client);
+  Message request = about_pool("agents_start", command);
+  request.set("count", command.count);
+  set_positive(request, "version", command.version);
+  const auto started = start_agents(*client, set_deadline(request, command.deadline_seconds));
+  if (!started) return pass(started);
+  for (const std::string& agent : started->texts("agents")) std::cout << agent << '\n';
+  return {};
+}
+
+Status agent_stop(const ClientCommand& command, int interrupt_fd) {
+  Message request("agents_stop");
+  if (!command.agent.empty()) request.set("agent", command.agent);
+  const auto stopped = ask_once(command, std::move(request), interrupt_fd);
+  return stopped ? Status() : Status(pass(stopped));
+}
+
+Status show_status(const StatusCommand& command, int interrupt_fd) {
+  auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
   auto snapshot = client->ask(Message("status"));
   if (!snapshot) return pass(snapshot);
-  if (json) {
+  if (command.json) {
     std::cout << snapshot->dump() << '\n';
   } else {
     print_snapshot(*snapshot, std::cout);
@@ -180,8 +213,8 @@ Status show_status(const std::string& runtime, bool json, int interrupt_fd) {
   return {};
 }
 
-Status down(const std::string& runtime, int interrupt_fd) {
-  auto client = Client::connect(runtime, interrupt_fd);
+Status down(const ClientCommand& command, int interrupt_fd) {
+  auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
   auto welcome = client->ask(hello());
   if (!welcome) return pass(welcome);

@@ -105,10 +105,9 @@ Status verdict(const RunResult& result) {
 
 }  // namespace
 
-Message generate_message(const std::string& pool, const std::string& prompt,
-                         const AskOptions& options) {
+Message generate_message(const std::string& pool, const AskOptions& options) {
   Message message("generate");
-  message.set("pool", pool).set("prompt", prompt).set("max_tokens", options.max_tokens);
+  message.set("pool", pool).set("max_tokens", options.max_tokens);
   message.set("min_tokens", options.min_tokens).set("ignore_eos", options.ignore_eos);
   message.set("temperature", options.temperature).set("top_k", options.top_k);
   message.set("top_p", options.top_p).set("min_p", options.min_p);
@@ -117,26 +116,37 @@ Message generate_message(const std::string& pool, const std::string& prompt,
   return message;
 }
 
-Result<Message> create_pool(Client& client, const std::string& pool, const std::string& codec,
-                            const std::string& text, int64_t reserve) {
+Message generate_message(const std::string& pool, const std::string& prompt,
+                         const AskOptions& options) {
+  return generate_message(pool, options).set("prompt", prompt);
+}
+
+Result<Message> ask_with_text(Client& client, Message request, const std::string& text) {
   auto memory = share_bytes("polykv-text", std::as_bytes(std::span(text)), memory_room());
   if (!memory) return pass(memory);
-  Message create("pool_create");
-  create.set("pool", pool).set("codec", codec).set("reserve", reserve);
   ProgressLine line;
-  auto answer = client.ask_with_memory(create, memory->get(), 1,
+  auto answer = client.ask_with_memory(std::move(request), memory->get(), 1,
                                        [&](const Message& part) { line.show(part); });
   if (!answer) return pass(answer);
   return std::move(answer->front().message);
 }
 
-Status start_agents(Client& client, const std::string& pool, int64_t count) {
-  Message start("agents_start");
-  start.set("pool", pool).set("count", count);
+Result<Message> create_pool(Client& client, const std::string& pool, const std::string& codec,
+                            const std::string& text, int64_t reserve) {
+  Message create("pool_create");
+  create.set("pool", pool).set("codec", codec).set("reserve", reserve);
+  return ask_with_text(client, std::move(create), text);
+}
+
+Result<Message> start_agents(Client& client, const Message& request) {
   ProgressLine line;
-  auto started = client.ask(start, [&](const Message& part) { line.show(part); });
-  if (!started) return pass(started);
-  return {};
+  return client.ask(request, [&](const Message& part) { line.show(part); });
+}
+
+Status start_agents(Client& client, const std::string& pool, int64_t count) {
+  auto started =
+      start_agents(client, Message("agents_start").set("pool", pool).set("count", count));
+  return started ? Status() : Status(pass(started));
 }
 
 Status run_job(const RunOptions& options, int interrupt_fd) {

@@ -22,6 +22,8 @@ struct AskOptions {
   uint64_t seed = 0;
   std::vector<std::string> stop;
 };
+// Without what is asked, and with it.
+Message generate_message(const std::string& pool, const AskOptions& options);
 Message generate_message(const std::string& pool, const std::string& prompt,
                          const AskOptions& options);
 
@@ -55,10 +57,13 @@ struct RunResult {
   std::string weak_model_note;
 };
 
+// A request whose text goes along as memory; shows its progress.
+Result<Message> ask_with_text(Client& client, Message request, const std::string& text);
 // Context in, pool published. `reserve`: positions to leave for prompt and answer.
 Result<Message> create_pool(Client& client, const std::string& pool, const std::string& codec,
                             const std::string& text, int64_t reserve);
 Status start_agents(Client& client, const std::string& pool, int64_t count);
+Result<Message> start_agents(Client& client, const Message& request);  // its names; shows progress
 
 // agent_lost if an agent died; the report names it and the others' answers are there.
 Status run_job(const RunOptions& options, int interrupt_fd);

@@ -35,6 +35,7 @@ THIRD_PARTY = {
     "libtorch": (r"(ATen|c10|torch)/.*", r"model/prefill\w*\.cpp"),
     "spdlog": (r"spdlog/.*", r"ipc/log\.cpp"),
     "CLI11": (r"CLI/.*", r"(launch|agents|writer|ipc)/(main|options|command_line)\w*\.cpp"),
+    "toml++": (r"toml\+\+/.*", r"launch/config_file\.cpp"),
     "GoogleTest": (r"g(test|mock)/.*", r"tests/.*\.(cpp|h)"),
     "Benchmark": (r"benchmark/.*", r"tests/bench/.*\.cpp"),
 }
