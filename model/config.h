@@ -19,8 +19,8 @@ struct ModelConfig {
   float rms_eps = 0;
   uint32_t rope_interleaved = 1;  // pairs (2i, 2i+1) as in GGUF; 0: (i, i + head_dim/2)
   uint32_t tied_head = 0;         // the output head is the embedding
-  uint32_t reserved[4] = {};
+  uint32_t reserved[20] = {};
 };
-static_assert(sizeof(ModelConfig) == 64);
+static_assert(sizeof(ModelConfig) == 128);
 
 }  // namespace polykv

@@ -62,6 +62,13 @@ std::optional<int64_t> load_integer(GgufKind kind, const std::byte* at) {
   }
 }
 
+std::optional<double> load_number(GgufKind kind, const std::byte* at) {
+  if (kind == GgufKind::f32) return static_cast<double>(load<float>(at));
+  if (kind == GgufKind::f64) return load<double>(at);
+  if (const auto whole = load_integer(kind, at)) return static_cast<double>(*whole);
+  return std::nullopt;
+}
+
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -121,10 +128,7 @@ Result<double> GgufFile::number(std::string_view key) const {
   auto value = state_->find(key);
   if (!value) return pass(value);
   const GgufKind kind = (*value)->kind;
-  const std::byte* at = (*value)->bytes.data();
-  if (kind == GgufKind::f32) return static_cast<double>(load<float>(at));
-  if (kind == GgufKind::f64) return load<double>(at);
-  if (const auto whole = load_integer(kind, at)) return static_cast<double>(*whole);
+  if (const auto number = load_number(kind, (*value)->bytes.data())) return *number;
   return state_->bad(key, cat("is of type ", gguf_kind_name(kind), ", not a number"));
 }
 
@@ -167,6 +171,20 @@ Result<std::vector<int64_t>> GgufFile::integers(std::string_view key) const {
   }
   if ((*value)->kind == GgufKind::array && out.size() == (*value)->count) return out;
   return state_->bad(key, "is not a list of whole numbers");
+}
+
+Result<std::vector<double>> GgufFile::numbers(std::string_view key) const {
+  auto value = state_->find(key);
+  if (!value) return pass(value);
+  const size_t each = gguf_kind_bytes((*value)->item);
+  std::vector<double> out;
+  for (uint64_t i = 0; (*value)->kind == GgufKind::array && i < (*value)->count; ++i) {
+    const auto number = load_number((*value)->item, (*value)->bytes.data() + i * each);
+    if (!number) break;
+    out.push_back(*number);
+  }
+  if ((*value)->kind == GgufKind::array && out.size() == (*value)->count) return out;
+  return state_->bad(key, "is not a list of numbers");
 }
 
 const GgufTensor* GgufFile::tensor(std::string_view name) const {

@@ -59,6 +59,7 @@ class GgufFile {
   Result<bool> flag(std::string_view key) const;
   Result<std::vector<std::string_view>> texts(std::string_view key) const;
   Result<std::vector<int64_t>> integers(std::string_view key) const;
+  Result<std::vector<double>> numbers(std::string_view key) const;
 
   const GgufTensor* tensor(std::string_view name) const;  // nullptr if there is none
   std::span<const GgufTensor> tensors() const;            // in file order

@@ -17,6 +17,7 @@
 #include "ipc/checksum.h"
 #include "ipc/memory.h"
 #include "model/config.h"
+#include "model/pre_tokenizer.h"
 
 namespace polykv {
 
@@ -58,7 +59,8 @@ struct TokenizerTables {
   std::span<const uint32_t> merge_slots;  // the same over (left, right) -> merge index + 1
   std::span<const uint32_t> merges;  // [n_merges, 3] left id, right id, result id; rank = index
   uint32_t bos = 0, eos = 0;         // 0xffffffff = none
-  uint32_t pre_tokenizer = 0;        // 1 = smollm
+  PreTokenizer pre_tokenizer = PreTokenizer::smollm;
+  uint32_t flags = 0;  // model/pre_tokenizer.h
 };
 
 class ModelImage {

@@ -12,11 +12,10 @@ namespace polykv {
 
 inline constexpr uint64_t kImageMagic =
     0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
-inline constexpr uint32_t kImageAbi = 1;
+inline constexpr uint32_t kImageAbi = 2;
 inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
 inline constexpr uint32_t kNoToken = 0xffffffff;
 inline constexpr uint16_t kNoLayer = 0xffff;
-inline constexpr uint32_t kPreTokenizerSmollm = 1;  // stored: never renumber
 
 // The index of a section in the header: never renumber.
 enum class ImageSection : uint32_t {
@@ -48,12 +47,13 @@ struct ImageHeader {
   ModelConfig config;
   uint32_t bos;  // kNoToken = none
   uint32_t eos;
-  uint32_t pre_tokenizer;
+  uint32_t pre_tokenizer;  // PreTokenizer
   uint32_t n_tensors;
   uint64_t tables_checksum;  // XXH3-64 of the bytes from the header's end to weights_begin
   uint64_t weights_begin;    // all sections lie before it, all weights after it
   SectionRange sections[kImageSections];
-  uint8_t reserved1[208];
+  uint32_t tokenizer_flags;  // model/pre_tokenizer.h
+  uint8_t reserved1[140];
 };
 static_assert(sizeof(ImageHeader) == 512 && std::is_trivially_copyable_v<ImageHeader>);
 static_assert(offsetof(ImageHeader, abi) == 8);
@@ -62,14 +62,14 @@ static_assert(offsetof(ImageHeader, bytes) == 16);
 static_assert(offsetof(ImageHeader, fingerprint) == 24);
 static_assert(offsetof(ImageHeader, header_checksum) == 40);
 static_assert(offsetof(ImageHeader, config) == 64);
-static_assert(offsetof(ImageHeader, bos) == 128);
-static_assert(offsetof(ImageHeader, eos) == 132);
-static_assert(offsetof(ImageHeader, pre_tokenizer) == 136);
-static_assert(offsetof(ImageHeader, n_tensors) == 140);
-static_assert(offsetof(ImageHeader, tables_checksum) == 144);
-static_assert(offsetof(ImageHeader, weights_begin) == 152);
-static_assert(offsetof(ImageHeader, sections) == 160);
-static_assert(offsetof(ImageHeader, reserved1) == 304);
+static_assert(offsetof(ImageHeader, bos) == 192);
+static_assert(offsetof(ImageHeader, eos) == 196);
+static_assert(offsetof(ImageHeader, pre_tokenizer) == 200);
+static_assert(offsetof(ImageHeader, n_tensors) == 204);
+static_assert(offsetof(ImageHeader, tables_checksum) == 208);
+static_assert(offsetof(ImageHeader, weights_begin) == 216);
+static_assert(offsetof(ImageHeader, sections) == 224);
+static_assert(offsetof(ImageHeader, tokenizer_flags) == 368);
 
 enum class TensorRole : uint16_t {  // stored: never renumber
   embedding = 1,

@@ -51,8 +51,11 @@ Status check_header(const ImageHeader& header, Bytes image) {
     return bad_value("the header's checksum", header.header_checksum, sum);
   }
   if (const auto problem = check_config(header.config)) return bad(*problem);
-  if (header.pre_tokenizer != kPreTokenizerSmollm) {
-    return bad_value("the pre-tokenizer", header.pre_tokenizer, kPreTokenizerSmollm);
+  if (header.pre_tokenizer < 1 || header.pre_tokenizer > kPreTokenizerLast) {
+    return bad_value("the pre-tokenizer", header.pre_tokenizer, kPreTokenizerLast);
+  }
+  if ((header.tokenizer_flags & ~kTokenizerFlags) != 0) {
+    return bad_value("the tokenizer's flags", header.tokenizer_flags, kTokenizerFlags);
   }
   for (const uint32_t token : {header.bos, header.eos}) {
     if (token == kNoToken || token < header.config.n_vocab) continue;
@@ -151,7 +154,8 @@ Status check_texts(const TokenizerTables& t, uint32_t n_vocab) {
     if (t.text_offsets[i] >= t.text_offsets[i + 1]) {
       return bad(cat("token ", i, " has no text"), std::to_string(i));
     }
-    if (t.kinds[i] != kKindNormal && t.kinds[i] != kKindSpecial && t.kinds[i] != kKindUser) {
+    constexpr uint8_t kKinds[] = {kKindNormal, kKindSpecial, kKindUser, kKindByte};
+    if (std::ranges::find(kKinds, t.kinds[i]) == std::end(kKinds)) {
       return bad(cat("token ", i, " has the unknown kind ", int{t.kinds[i]}), cat(int{t.kinds[i]}));
     }
   }
@@ -178,7 +182,8 @@ Result<TokenizerTables> read_tables(const ImageHeader& header, const Tables& tab
   t.merges = tables.get<uint32_t>(ImageSection::merges);
   t.bos = header.bos;
   t.eos = header.eos;
-  t.pre_tokenizer = header.pre_tokenizer;
+  t.pre_tokenizer = static_cast<PreTokenizer>(header.pre_tokenizer);
+  t.flags = header.tokenizer_flags;
   const uint32_t n_vocab = header.config.n_vocab;
   auto checked = check_texts(t, n_vocab);
   if (checked) checked = check_merges(t, n_vocab);

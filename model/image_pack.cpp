@@ -62,7 +62,9 @@ Status Packer::read() {
   auto config = read_config(file_);
   if (!config) return pass(config);
   header_.config = *config;
-  auto vocab = read_vocab(file_);
+  auto said = read_gguf_vocab(file_);
+  if (!said) return pass(said);
+  auto vocab = build_vocab(*said);
   if (!vocab) return pass(vocab);
   vocab_ = std::move(*vocab);
   if (vocab_.kinds.size() != config->n_vocab) {
@@ -198,7 +200,8 @@ void Packer::write_header(std::span<std::byte> image) {
   header_.bytes = end_;
   header_.bos = vocab_.bos;
   header_.eos = vocab_.eos;
-  header_.pre_tokenizer = kPreTokenizerSmollm;
+  header_.pre_tokenizer = static_cast<uint32_t>(vocab_.pre_tokenizer);
+  header_.tokenizer_flags = vocab_.flags;
   header_.n_tensors = static_cast<uint32_t>(entries_.size());
   header_.tables_checksum =
       checksum64(image.subspan(sizeof(ImageHeader), header_.weights_begin - sizeof(ImageHeader)));

@@ -1,21 +1,24 @@
-// Reads tokenizer.ggml.* of a GGUF file: byte-level BPE with the smollm pre-tokenizer.
+// Tokens and merges as flat tables with their hash indices.
 #include "model/image_vocab.h"
 
 #include <array>
+#include <charconv>
 #include <optional>
 
 #include "model/image_format.h"
 #include "model/token_tables.h"
+#include "model/tokenizer_spaces.h"
 
 namespace polykv {
 namespace {
 
 constexpr uint16_t kNoByte = 256;
+using Alphabet = std::array<uint16_t, 324>;
 
 // GPT-2 writes a byte as a visible character: printable Latin-1 as itself, the other 68 from U+0100
 // on. The inverse: character -> byte.
-std::array<uint16_t, 324> byte_alphabet() {
-  std::array<uint16_t, 324> bytes;
+Alphabet byte_alphabet() {
+  Alphabet bytes;
   bytes.fill(kNoByte);
   uint16_t next = 256;
   for (uint16_t b = 0; b < 256; ++b) {
@@ -26,8 +29,7 @@ std::array<uint16_t, 324> byte_alphabet() {
 }
 
 // One- and two-byte UTF-8 is all that the alphabet uses.
-std::optional<std::string> decode_bytes(std::string_view text,
-                                        const std::array<uint16_t, 324>& alphabet) {
+std::optional<std::string> decode_bytes(std::string_view text, const Alphabet& alphabet) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     uint32_t code = static_cast<unsigned char>(text[i]);
@@ -41,78 +43,61 @@ std::optional<std::string> decode_bytes(std::string_view text,
   return out;
 }
 
-class VocabReader {
+// "<0x0A>"
+std::optional<std::string> decode_byte_name(std::string_view text) {
+  unsigned byte = 0;
+  const bool form = text.size() == 6 && text.starts_with("<0x") && text.ends_with('>');
+  if (!form) return std::nullopt;
+  const auto parsed = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + 5) return std::nullopt;
+  return std::string(1, static_cast<char>(byte));
+}
+
+class VocabBuilder {
  public:
-  explicit VocabReader(const GgufFile& file) : file_(file), alphabet_(byte_alphabet()) {}
+  explicit VocabBuilder(const FileVocab& vocab) : vocab_(vocab), alphabet_(byte_alphabet()) {}
   Result<VocabTables> run();
 
  private:
   std::unexpected<Error> bad(const std::string& what, std::string value) const {
-    return fail(ErrorCode::bad_model_file, cat("model file ", file_.path(), ": ", what),
+    return fail(ErrorCode::bad_model_file, cat("model file ", vocab_.path, ": ", what),
                 std::move(value));
   }
-  Status check_kind() const;
-  Status check_named(const char* key, std::string_view wanted) const;
-  Result<uint8_t> kind_of(int64_t type, size_t token) const;
+  bool sentencepiece() const { return vocab_.pre_tokenizer == PreTokenizer::sentencepiece; }
+  std::optional<std::string> plain(std::string_view text) const;
+  std::optional<std::string> bytes_of(std::string_view text, uint8_t kind) const;
   Status tokens();
   Status add_token(std::string_view text, uint8_t kind, size_t token);
   Status index_tokens();
+  Status check_bytes() const;
   Status merges();
-  Status add_merge(std::string_view text, size_t index);
-  Result<uint32_t> token_id(const char* key) const;
+  Status add_merge(const FileVocab::MergeText& text, size_t index);
+  Status token_id(const char* what, uint32_t id, uint32_t& out) const;
 
-  const GgufFile& file_;
-  std::array<uint16_t, 324> alphabet_;
+  const FileVocab& vocab_;
+  Alphabet alphabet_;
   VocabTables out_{};
 };
 
-Status VocabReader::check_named(const char* key, std::string_view wanted) const {
-  auto name = file_.text(key);
-  if (!name) return pass(name);
-  if (*name == wanted) return {};
-  return fail(ErrorCode::unsupported_model,
-              cat("model file ", file_.path(), ": ", key, " is ", printable(*name),
-                  "; this build supports only \"", wanted, '"'),
-              printable(*name), std::string(wanted));
+std::optional<std::string> VocabBuilder::plain(std::string_view text) const {
+  return sentencepiece() ? marks_to_spaces(text) : decode_bytes(text, alphabet_);
 }
 
-Status VocabReader::check_kind() const {
-  auto checked = check_named("tokenizer.ggml.model", "gpt2");
-  if (checked) checked = check_named("tokenizer.ggml.pre", "smollm");
-  if (!checked) return checked;
-  constexpr const char* kAddBos = "tokenizer.ggml.add_bos_token";
-  if (!file_.has(kAddBos)) return {};
-  auto add_bos = file_.flag(kAddBos);
-  if (!add_bos) return pass(add_bos);
-  if (!*add_bos) return {};
-  return fail(
-      ErrorCode::unsupported_model,
-      cat("model file ", file_.path(), ": ", kAddBos, " is true; this build adds no such token"),
-      "true", "false");
+std::optional<std::string> VocabBuilder::bytes_of(std::string_view text, uint8_t kind) const {
+  if (kind == kKindNormal) return plain(text);
+  return kind == kKindByte ? decode_byte_name(text) : std::string(text);
 }
 
-// GGUF: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. What plain text must
-// never produce is special.
-Result<uint8_t> VocabReader::kind_of(int64_t type, size_t token) const {
-  if (type == 1) return kKindNormal;
-  if (type == 4) return kKindUser;
-  if (type == 2 || type == 3 || type == 5) return kKindSpecial;
-  return bad(cat("token ", token, " has the type ", type, "; expected 1 to 5"),
-             std::to_string(type));
-}
-
-Status VocabReader::add_token(std::string_view text, uint8_t kind, size_t token) {
+Status VocabBuilder::add_token(std::string_view text, uint8_t kind, size_t token) {
   constexpr size_t kTextsMax = size_t{1} << 30;
-  if (kind == kKindNormal) {
-    const auto bytes = decode_bytes(text, alphabet_);
-    if (!bytes) {
-      return bad(cat("token ", token, ", ", printable(text), ", is not in the byte-level alphabet"),
-                 printable(text));
-    }
-    out_.texts += *bytes;
-  } else {
-    out_.texts += text;
+  const auto bytes = bytes_of(text, kind);
+  if (!bytes) {
+    return bad(cat("token ", token, ", ", printable(text),
+                   kind == kKindByte ? ", is not the name of a byte, as <0x0A> is"
+                                     : ", is not in the byte-level alphabet"),
+               printable(text));
   }
+  out_.texts += *bytes;
   if (text.empty() || out_.texts.size() > kTextsMax) {
     return bad(
         cat("token ", token, " is empty or the vocabulary is longer than ", kTextsMax, " bytes"),
@@ -123,33 +108,27 @@ Status VocabReader::add_token(std::string_view text, uint8_t kind, size_t token)
   return {};
 }
 
-Status VocabReader::tokens() {
-  auto texts = file_.texts("tokenizer.ggml.tokens");
-  if (!texts) return pass(texts);
-  auto types = file_.integers("tokenizer.ggml.token_type");
-  if (!types) return pass(types);
-  if (texts->size() != types->size() || texts->size() < 2 || texts->size() > (1U << 22)) {
-    return bad(cat("has ", texts->size(), " tokens and ", types->size(),
+Status VocabBuilder::tokens() {
+  const size_t n_tokens = vocab_.tokens.size(), n_kinds = vocab_.kinds.size();
+  if (n_tokens != n_kinds || n_tokens < 2 || n_tokens > (1U << 22)) {
+    return bad(cat("has ", n_tokens, " tokens and ", n_kinds,
                    " token types; expected as many of each, 2 to ", 1U << 22),
-               std::to_string(texts->size()));
+               std::to_string(n_tokens));
   }
   out_.text_offsets.push_back(0);
-  for (size_t i = 0; i < texts->size(); ++i) {
-    auto kind = kind_of((*types)[i], i);
-    if (!kind) return pass(kind);
-    auto added = add_token((*texts)[i], *kind, i);
+  for (size_t i = 0; i < n_tokens; ++i) {
+    auto added = add_token(vocab_.tokens[i], vocab_.kinds[i], i);
     if (!added) return added;
   }
   return index_tokens();
 }
 
-Status VocabReader::index_tokens() {
+Status VocabBuilder::index_tokens() {
   out_.text_slots.assign(slots_for(out_.kinds.size()), 0);
   const size_t n_slots = out_.text_slots.size();
   for (uint32_t token = 0; token < out_.kinds.size(); ++token) {
     const std::string_view text = token_text(out_.view(), token);
-    const bool special = out_.kinds[token] == kKindSpecial;
-    if (const auto other = find_token(out_.view(), text, special)) {
+    if (const auto other = find_token(out_.view(), text, class_of(out_.kinds[token]))) {
       return bad(cat("tokens ", *other, " and ", token, " are both ", printable(text)),
                  printable(text));
     }
@@ -160,25 +139,35 @@ Status VocabReader::index_tokens() {
   return {};
 }
 
-Status VocabReader::add_merge(std::string_view text, size_t index) {
-  const size_t space = text.find(' ');
-  std::optional<uint32_t> parts[3];
-  if (space != std::string_view::npos) {
-    const auto left = decode_bytes(text.substr(0, space), alphabet_);
-    const auto right = decode_bytes(text.substr(space + 1), alphabet_);
-    if (left && right) {
-      parts[0] = find_token(out_.view(), *left, false);
-      parts[1] = find_token(out_.view(), *right, false);
-      parts[2] = find_token(out_.view(), *left + *right, false);
-    }
+// SentencePiece: every character must be writable.
+Status VocabBuilder::check_bytes() const {
+  if (!sentencepiece()) return {};
+  for (unsigned i = 0; i < 256; ++i) {
+    const char byte = static_cast<char>(i);
+    if (find_token(out_.view(), {&byte, 1}, TokenClass::byte)) continue;
+    return fail(ErrorCode::unsupported_model,
+                cat("model file ", vocab_.path, ": its vocabulary has no token for the byte ", i,
+                    "; only SentencePiece vocabularies with all 256 bytes are supported"),
+                std::to_string(i));
   }
+  return {};
+}
+
+Status VocabBuilder::add_merge(const FileVocab::MergeText& text, size_t index) {
+  std::optional<uint32_t> parts[3];
+  const auto left = plain(text.left), right = plain(text.right);
+  if (left && right) {
+    parts[0] = find_token(out_.view(), *left, TokenClass::plain);
+    parts[1] = find_token(out_.view(), *right, TokenClass::plain);
+    parts[2] = find_token(out_.view(), *left + *right, TokenClass::plain);
+  }
+  const auto shown = [&] { return printable(cat(text.left, ' ', text.right)); };
   if (!parts[0] || !parts[1] || !parts[2]) {
-    return bad(cat("merge ", index, ", ", printable(text),
-                   ", is not two tokens, with one space between, that make a third"),
-               printable(text));
+    return bad(cat("merge ", index, ", ", shown(), ", is not two tokens that make a third"),
+               shown());
   }
   if (find_merge(out_.view(), *parts[0], *parts[1])) {
-    return bad(cat("merge ", index, ", ", printable(text), ", appears twice"), printable(text));
+    return bad(cat("merge ", index, ", ", shown(), ", appears twice"), shown());
   }
   for (const auto& part : parts) out_.merges.push_back(*part);
   size_t slot = merge_slot(*parts[0], *parts[1], out_.merge_slots.size());
@@ -187,53 +176,48 @@ Status VocabReader::add_merge(std::string_view text, size_t index) {
   return {};
 }
 
-Status VocabReader::merges() {
-  auto texts = file_.texts("tokenizer.ggml.merges");
-  if (!texts) return pass(texts);
+Status VocabBuilder::merges() {
   constexpr size_t kMergesMax = size_t{1} << 22;
-  if (texts->size() > kMergesMax) {
-    return bad(cat("has ", texts->size(), " merges; at most ", kMergesMax),
-               std::to_string(texts->size()));
+  const size_t n_merges = vocab_.merges.size();
+  if (n_merges > kMergesMax) {
+    return bad(cat("has ", n_merges, " merges; at most ", kMergesMax), std::to_string(n_merges));
   }
-  out_.merge_slots.assign(slots_for(texts->size()), 0);
-  out_.merges.reserve(texts->size() * 3);
-  for (size_t i = 0; i < texts->size(); ++i) {
-    auto added = add_merge((*texts)[i], i);
+  out_.merge_slots.assign(slots_for(n_merges), 0);
+  out_.merges.reserve(n_merges * 3);
+  for (size_t i = 0; i < n_merges; ++i) {
+    auto added = add_merge(vocab_.merges[i], i);
     if (!added) return added;
   }
   return {};
 }
 
-Result<uint32_t> VocabReader::token_id(const char* key) const {
-  if (!file_.has(key)) return kNoToken;
-  auto id = file_.integer(key);
-  if (!id) return pass(id);
-  if (*id < out_.kinds.size()) return static_cast<uint32_t>(*id);
-  return bad(cat(key, " is ", *id, " but there are only ", out_.kinds.size(), " tokens"),
-             std::to_string(*id));
+Status VocabBuilder::token_id(const char* what, uint32_t id, uint32_t& out) const {
+  out = id;
+  if (id == kNoToken || id < out_.kinds.size()) return {};
+  return bad(cat(what, " is ", id, " but there are only ", out_.kinds.size(), " tokens"),
+             std::to_string(id));
 }
 
-Result<VocabTables> VocabReader::run() {
-  auto done = check_kind();
-  if (done) done = tokens();
+Result<VocabTables> VocabBuilder::run() {
+  out_.pre_tokenizer = vocab_.pre_tokenizer;
+  out_.flags = vocab_.flags;
+  out_.bos = out_.eos = kNoToken;
+  auto done = tokens();
+  if (done) done = check_bytes();
   if (done) done = merges();
+  if (done) done = token_id("the token bos_token_id", vocab_.bos, out_.bos);
+  if (done) done = token_id("the token eos_token_id", vocab_.eos, out_.eos);
   if (!done) return pass(done);
-  auto bos = token_id("tokenizer.ggml.bos_token_id");
-  if (!bos) return pass(bos);
-  auto eos = token_id("tokenizer.ggml.eos_token_id");
-  if (!eos) return pass(eos);
-  out_.bos = *bos;
-  out_.eos = *eos;
   return std::move(out_);
 }
 
 }  // namespace
 
 TokenizerTables VocabTables::view() const {
-  return {text_offsets, texts, kinds, text_slots,         merge_slots,
-          merges,       bos,   eos,   kPreTokenizerSmollm};
+  return {text_offsets, texts, kinds, text_slots,    merge_slots,
+          merges,       bos,   eos,   pre_tokenizer, flags};
 }
 
-Result<VocabTables> read_vocab(const GgufFile& file) { return VocabReader(file).run(); }
+Result<VocabTables> build_vocab(const FileVocab& vocab) { return VocabBuilder(vocab).run(); }
 
 }  // namespace polykv

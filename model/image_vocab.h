@@ -1,4 +1,4 @@
-// A GGUF file's vocabulary made into the image's tokenizer tables (writer only: these own their
+// A model file's vocabulary made into the image's tokenizer tables (writer only: these own their
 // memory).
 #pragma once
 
@@ -11,17 +11,35 @@
 
 namespace polykv {
 
+// What a file says of its tokenizer, whatever its format. The texts are views into the file.
+struct FileVocab {
+  struct MergeText {
+    std::string_view left, right;
+  };
+  std::string path;  // for messages
+  PreTokenizer pre_tokenizer = PreTokenizer::smollm;
+  uint32_t flags = 0;
+  std::vector<std::string_view> tokens;  // as in the file: byte-level alphabet, U+2581, <0x0A>
+  std::vector<uint8_t> kinds;            // [tokens]
+  std::vector<MergeText> merges;         // lowest rank first
+  uint32_t bos = 0xffffffff, eos = 0xffffffff;
+};
+
 struct VocabTables {
   std::vector<uint32_t> text_offsets;
   std::string texts;
   std::vector<uint8_t> kinds;
   std::vector<uint32_t> text_slots, merge_slots, merges;
-  uint32_t bos, eos;
+  uint32_t bos, eos, flags;
+  PreTokenizer pre_tokenizer;
   TokenizerTables view() const;
 };
 
-// bad_model_file or unsupported_model. Byte-level tokens are decoded to their bytes, special ones
-// keep their literal name.
-Result<VocabTables> read_vocab(const GgufFile& file);
+// bad_model_file with what is wrong. Tokens become their bytes, special ones keep their literal
+// name.
+Result<VocabTables> build_vocab(const FileVocab& vocab);
+
+// A GGUF file's: tokenizer.ggml.*; unsupported_model names a kind that this build does not know.
+Result<FileVocab> read_gguf_vocab(const GgufFile& file);
 
 }  // namespace polykv

@@ -10,14 +10,15 @@ size_t text_slot(std::string_view text, size_t n_slots) {
 }
 
 std::optional<uint32_t> find_token(const TokenizerTables& tables, std::string_view text,
-                                   bool special) {
+                                   TokenClass wanted) {
   const size_t n_slots = tables.text_slots.size();
   size_t slot = text_slot(text, n_slots);
   for (size_t probe = 0; probe < n_slots; ++probe, slot = (slot + 1) & (n_slots - 1)) {
     const uint32_t entry = tables.text_slots[slot];
     if (entry == 0) return std::nullopt;
-    const bool is_special = tables.kinds[entry - 1] == kKindSpecial;
-    if (is_special == special && token_text(tables, entry - 1) == text) return entry - 1;
+    if (class_of(tables.kinds[entry - 1]) == wanted && token_text(tables, entry - 1) == text) {
+      return entry - 1;
+    }
   }
   return std::nullopt;
 }

@@ -13,6 +13,14 @@ namespace polykv {
 inline constexpr uint8_t kKindNormal = 1;  // stored: never renumber
 inline constexpr uint8_t kKindSpecial = 3;
 inline constexpr uint8_t kKindUser = 4;
+inline constexpr uint8_t kKindByte = 6;  // SentencePiece: stands for a byte of an unknown character
+
+// Tokens of different classes may have the same bytes; a search asks for one class.
+enum class TokenClass { plain, special, byte };
+inline TokenClass class_of(uint8_t kind) {
+  if (kind == kKindSpecial) return TokenClass::special;
+  return kind == kKindByte ? TokenClass::byte : TokenClass::plain;
+}
 
 // Where the search for a text begins; `n_slots` is a power of two.
 size_t text_slot(std::string_view text, size_t n_slots);
@@ -37,9 +45,9 @@ inline std::string_view token_text(const TokenizerTables& tables, uint32_t token
   return tables.texts.substr(begin, tables.text_offsets[token + 1] - begin);
 }
 
-// The normal token with these bytes, or (special) the special token with this name.
+// The token of this class with these bytes; a special token's are its name.
 std::optional<uint32_t> find_token(const TokenizerTables& tables, std::string_view text,
-                                   bool special);
+                                   TokenClass wanted);
 
 struct Merge {
   uint32_t rank;

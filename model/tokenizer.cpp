@@ -3,25 +3,11 @@
 
 #include "model/token_tables.h"
 #include "model/tokenizer_bpe.h"
+#include "model/tokenizer_spaces.h"
 #include "model/tokenizer_split.h"
+#include "model/tokenizer_user.h"
 
 namespace polykv {
-
-struct Tokenizer::State {
-  const TokenizerTables& tables;
-  Splitter splitter;
-  Bpe bpe;
-
-  Status encode(std::string_view text, std::vector<uint32_t>& out) {
-    for (size_t at = 0; at < text.size();) {
-      auto bytes = splitter.piece(text, at);
-      if (!bytes) return pass(bytes);
-      bpe.encode(text.substr(at, *bytes), out);
-      at += *bytes;
-    }
-    return {};
-  }
-};
 
 namespace {
 
@@ -42,29 +28,78 @@ Status check_text(std::string_view text) {
 
 }  // namespace
 
-Result<Tokenizer> Tokenizer::create(const ModelImage& image) {
-  auto splitter = Splitter::create();
+struct Tokenizer::State {
+  const TokenizerTables& tables;
+  UserTokens user_tokens;
+  std::optional<Splitter> splitter;  // byte-level
+  std::optional<SpacedWords> words;  // SentencePiece
+  Bpe bpe;
+
+  Status encode_run(std::string_view run, bool opens, std::vector<uint32_t>& out) {
+    if (words) {
+      words->encode(run, opens, bpe, out);
+      return {};
+    }
+    for (size_t at = 0; at < run.size();) {
+      auto bytes = splitter->piece(run, at);
+      if (!bytes) return pass(bytes);
+      bpe.encode(run.substr(at, *bytes), out);
+      at += *bytes;
+    }
+    return {};
+  }
+
+  Status encode(std::string_view text, bool opens, std::vector<uint32_t>& out) {
+    size_t at = 0;
+    while (const auto user = user_tokens.next(text, at)) {
+      auto encoded = encode_run(text.substr(at, user->at - at), opens && at == 0, out);
+      if (!encoded) return encoded;
+      out.push_back(user->token);
+      at = user->at + token_text(tables, user->token).size();
+    }
+    return encode_run(text.substr(at), opens && at == 0, out);
+  }
+
+  Status encode_text(std::string_view text, std::vector<uint32_t>& out) {
+    auto fine = check_text(text);
+    return fine ? encode(text, out.empty(), out) : fine;
+  }
+};
+
+Result<Tokenizer> Tokenizer::create(const ModelImage& image) { return create(image.tokenizer()); }
+
+Result<Tokenizer> Tokenizer::create(const TokenizerTables& tables) {
+  auto state = std::make_unique<State>(
+      State{tables, UserTokens(tables), std::nullopt, std::nullopt, Bpe(tables)});
+  if (tables.pre_tokenizer == PreTokenizer::sentencepiece) {
+    state->words.emplace(tables);
+    return Tokenizer(std::move(state));
+  }
+  auto splitter = Splitter::create(tables.pre_tokenizer);
   if (!splitter) return pass(splitter);
-  const TokenizerTables& tables = image.tokenizer();
-  return Tokenizer(std::make_unique<State>(State{tables, std::move(*splitter), Bpe(tables)}));
+  state->splitter = std::move(*splitter);
+  return Tokenizer(std::move(state));
 }
 
 Result<std::vector<uint32_t>> Tokenizer::encode(std::string_view text) const {
-  auto fine = check_text(text);
-  if (!fine) return pass(fine);
   std::vector<uint32_t> out;
-  auto encoded = state_->encode(text, out);
+  auto encoded = state_->encode_text(text, out);
   if (!encoded) return pass(encoded);
   return out;
 }
 
 Result<std::vector<uint32_t>> Tokenizer::encode(const std::vector<TextPiece>& pieces) const {
   std::vector<uint32_t> out;
-  for (const TextPiece& piece : pieces) {
+  std::string joined;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const TextPiece& piece = pieces[i];
     if (!piece.special) {
-      auto tokens = encode(piece.text);
-      if (!tokens) return tokens;
-      out.insert(out.end(), tokens->begin(), tokens->end());
+      const bool more = i + 1 < pieces.size() && !pieces[i + 1].special;
+      if (more || !joined.empty()) joined += piece.text;
+      if (more) continue;
+      auto encoded = state_->encode_text(joined.empty() ? piece.text : joined, out);
+      if (!encoded) return pass(encoded);
+      joined.clear();
       continue;
     }
     const auto token = special_token(piece.text);
@@ -85,7 +120,14 @@ std::string_view Tokenizer::bytes_of(uint32_t token) const {
 
 std::string Tokenizer::decode(std::span<const uint32_t> tokens) const {
   std::string out;
-  for (const uint32_t token : tokens) out += bytes_of(token);
+  const TokenizerTables& tables = state_->tables;
+  bool begins = true;  // a run of plain text, which may have got a space
+  for (const uint32_t token : tokens) {
+    const std::string_view bytes = bytes_of(token);
+    const bool whole = begins && state_->words;
+    out += whole ? state_->words->without_prefix(bytes, out.empty()) : bytes;
+    begins = bytes.empty() ? begins : tables.kinds[token] == kKindUser;
+  }
   return out;
 }
 
@@ -94,7 +136,7 @@ bool Tokenizer::is_special(uint32_t token) const {
 }
 
 std::optional<uint32_t> Tokenizer::special_token(std::string_view name) const {
-  return find_token(state_->tables, name, true);
+  return find_token(state_->tables, name, TokenClass::special);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}

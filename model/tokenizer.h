@@ -1,6 +1,5 @@
-// Text <-> tokens: byte-level BPE over the image's flat tables (no private vocabulary).
-// Token for token equal to Hugging Face `tokenizers` with the smollm pre-tokenizer (digits one by
-// one, then GPT-2's pattern).
+// Text <-> tokens: byte-level or SentencePiece BPE over the image's flat tables (no private
+// vocabulary). Token for token equal to Hugging Face `tokenizers`.
 #pragma once
 
 #include <memory>
@@ -23,14 +22,18 @@ struct TextPiece {
 
 class Tokenizer {
  public:
-  // The image must outlive the tokenizer. Not thread-safe.
+  // The image (the tables and what they view) must outlive the tokenizer. Not thread-safe.
   static Result<Tokenizer> create(const ModelImage& image);
+  static Result<Tokenizer> create(const TokenizerTables& tables);
 
   // bad_text if the text is not UTF-8 (with the byte's position).
   Result<std::vector<uint32_t>> encode(std::string_view text) const;
+  // Runs of plain text next to each other are one text. unsupported_model names a special token
+  // that the vocabulary has not.
   Result<std::vector<uint32_t>> encode(const std::vector<TextPiece>& pieces) const;
 
   std::string_view bytes_of(uint32_t token) const;  // raw bytes; "" for special tokens
+  // The text that encode() got, but for bytes without a token and U+2581 read as a space.
   std::string decode(std::span<const uint32_t> tokens) const;
   bool is_special(uint32_t token) const;
   std::optional<uint32_t> special_token(std::string_view name) const;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "ipc/utf8.h"
 #include "model/image_format.h"
+#include "model/pre_tokenizer.h"
 #include "model/token_tables.h"
 
 namespace polykv {
@@ -17,12 +19,40 @@ constexpr auto comes_later = [](const auto& a, const auto& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
 };
 
+bool by_characters(const TokenizerTables& tables) {
+  return tables.pre_tokenizer == PreTokenizer::sentencepiece;
+}
+
 }  // namespace
 
 Bpe::Bpe(const TokenizerTables& tables) : tables_(tables) {
+  const TokenClass wanted = by_characters(tables) ? TokenClass::byte : TokenClass::plain;
   for (size_t i = 0; i < byte_tokens_.size(); ++i) {
     const char byte = static_cast<char>(i);
-    byte_tokens_[i] = find_token(tables, {&byte, 1}, false).value_or(kNoToken);
+    byte_tokens_[i] = find_token(tables, {&byte, 1}, wanted).value_or(kNoToken);
+  }
+}
+
+void Bpe::add_symbol(uint32_t token) {
+  if (token == kNoToken) return;
+  const auto at = static_cast<uint32_t>(symbols_.size());
+  if (at > 0) symbols_.back().after = at;
+  symbols_.push_back({token, at == 0 ? kNone : at - 1, kNone});
+}
+
+void Bpe::start_with_bytes(std::string_view piece) {
+  for (const char c : piece) add_symbol(byte_tokens_[static_cast<unsigned char>(c)]);
+}
+
+void Bpe::start_with_characters(std::string_view piece) {
+  for (size_t at = 0; at < piece.size();) {
+    const std::string_view character = piece.substr(at, utf8_step(piece, at).bytes);
+    if (const auto token = find_token(tables_, character, TokenClass::plain)) {
+      add_symbol(*token);
+    } else {
+      start_with_bytes(character);
+    }
+    at += character.size();
   }
 }
 
@@ -49,16 +79,7 @@ void Bpe::merge(const Candidate& candidate) {
   offer(candidate.at);
 }
 
-void Bpe::encode(std::string_view piece, std::vector<uint32_t>& out) {
-  symbols_.clear();
-  candidates_.clear();
-  for (const char c : piece) {
-    const uint32_t token = byte_tokens_[static_cast<unsigned char>(c)];
-    if (token == kNoToken) continue;
-    const auto at = static_cast<uint32_t>(symbols_.size());
-    if (at > 0) symbols_.back().after = at;
-    symbols_.push_back({token, at == 0 ? kNone : at - 1, kNone});
-  }
+void Bpe::merge_all() {
   for (uint32_t at = 0; at < symbols_.size(); ++at) offer(at);
   while (!candidates_.empty()) {
     std::ranges::pop_heap(candidates_, comes_later);
@@ -66,6 +87,23 @@ void Bpe::encode(std::string_view piece, std::vector<uint32_t>& out) {
     candidates_.pop_back();
     merge(candidate);
   }
+}
+
+void Bpe::encode(std::string_view piece, std::vector<uint32_t>& out) {
+  if ((tables_.flags & kWholeWords) != 0) {
+    if (const auto token = find_token(tables_, piece, TokenClass::plain)) {
+      out.push_back(*token);
+      return;
+    }
+  }
+  symbols_.clear();
+  candidates_.clear();
+  if (by_characters(tables_)) {
+    start_with_characters(piece);
+  } else {
+    start_with_bytes(piece);
+  }
+  merge_all();
   for (const Symbol& symbol : symbols_) {
     if (symbol.token != kNoToken) out.push_back(symbol.token);
   }

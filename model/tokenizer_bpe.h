@@ -13,8 +13,8 @@ namespace polykv {
 class Bpe {
  public:
   explicit Bpe(const TokenizerTables& tables);
-  // Appends the piece's tokens. Takes n log n time. A byte without a token is left out, as the
-  // reference does.
+  // Appends the piece's tokens. Takes n log n time. Byte-level: a byte without a token is left out,
+  // as the reference does. SentencePiece: `piece` must be valid UTF-8.
   void encode(std::string_view piece, std::vector<uint32_t>& out);
 
  private:
@@ -26,8 +26,12 @@ class Bpe {
   struct Candidate {
     uint32_t rank, at, left, right;
   };
+  void start_with_bytes(std::string_view piece);
+  void start_with_characters(std::string_view piece);
+  void add_symbol(uint32_t token);
   void offer(uint32_t at);
   void merge(const Candidate& candidate);
+  void merge_all();
 
   const TokenizerTables& tables_;
   std::array<uint32_t, 256> byte_tokens_;

@@ -1,4 +1,4 @@
-// The smollm pre-tokenizer as one PCRE2 pattern. The only file that knows PCRE2.
+// Each byte-level pre-tokenizer as one PCRE2 pattern. The only file that knows PCRE2.
 #include "model/tokenizer_split.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -34,14 +34,42 @@ constexpr const char* kNumber =
     R"(\x{11F50}-\x{11F59}\x{16130}-\x{16139}\x{16D70}-\x{16D79}\x{16FF4}-\x{16FF6})"
     R"(\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA})";
 
+std::string any(std::string_view of) { return cat('[', of, ']'); }
+
 // The reference first cuts out every number character, then runs GPT-2's pattern inside each piece.
 // One pattern does both: a number stands alone, and spaces before it are followed by "the end of
 // the piece".
-std::string pattern() {
-  const auto any = [](const char* of) { return cat('[', of, ']'); };
+std::string smollm_pattern() {
   return cat("'(?:s|t|re|ve|m|ll|d)", "| ?", any(kLetter), "++", "|", any(kNumber), "| ?[^", kSpace,
              kLetter, kNumber, "]++", "|", any(kSpace), "+(?![^", kSpace, kNumber, "])", "|",
              any(kSpace), "+");
+}
+
+std::string gpt2_pattern() {
+  return cat("'(?:s|t|re|ve|m|ll|d)", "| ?", any(kLetter), "++", "| ?", any(kNumber), "++", "| ?[^",
+             kSpace, kLetter, kNumber, "]++", "|", any(kSpace), "+(?![^", kSpace, "])", "|",
+             any(kSpace), "+");
+}
+
+// Llama 3 and Qwen2 differ in how many digits may stay together.
+std::string llama3_pattern(const char* digits) {
+  return cat("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "|[^\\r\\n", kLetter, kNumber, "]?", any(kLetter),
+             "++|", any(kNumber), digits, "| ?[^", kSpace, kLetter, kNumber, "]++[\\r\\n]*+", "|",
+             any(kSpace), "*[\\r\\n]+", "|", any(kSpace), "+(?![^", kSpace, "])", "|", any(kSpace),
+             "+");
+}
+
+std::string pattern(PreTokenizer kind) {
+  switch (kind) {
+    case PreTokenizer::gpt2:
+      return gpt2_pattern();
+    case PreTokenizer::llama3:
+      return llama3_pattern("{1,3}");
+    case PreTokenizer::qwen2:
+      return llama3_pattern("");
+    default:
+      return smollm_pattern();
+  }
 }
 
 std::string message_of(int code) {
@@ -57,8 +85,8 @@ struct Splitter::State {
   std::unique_ptr<pcre2_match_data, MatchDeleter> match;
 };
 
-Result<Splitter> Splitter::create() {
-  const std::string text = pattern();
+Result<Splitter> Splitter::create(PreTokenizer kind) {
+  const std::string text = pattern(kind);
   int error = 0;
   size_t where = 0;
   std::unique_ptr<pcre2_code, CodeDeleter> code(

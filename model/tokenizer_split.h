@@ -1,16 +1,18 @@
-// Cuts text into the pieces within which BPE merges, as the smollm pre-tokenizer does.
+// Cuts text into the pieces within which byte-level BPE merges, as the model's pre-tokenizer does.
 #pragma once
 
 #include <memory>
 #include <string_view>
 
 #include "ipc/result.h"
+#include "model/pre_tokenizer.h"
 
 namespace polykv {
 
 class Splitter {
  public:
-  static Result<Splitter> create();
+  // `kind` is one of the byte-level pre-tokenizers.
+  static Result<Splitter> create(PreTokenizer kind);
 
   // Bytes of the piece that begins at `at` (< text.size()); text must be valid UTF-8. Never 0.
   Result<size_t> piece(std::string_view text, size_t at) const;

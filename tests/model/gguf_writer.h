@@ -63,6 +63,11 @@ struct GgufWriter {
     for (const int32_t value : values) items += raw(value);
     set(key, GgufKind::array, raw_array(GgufKind::i32, values.size(), items));
   }
+  void f32s(const std::string& key, const std::vector<float>& values) {
+    std::string items;
+    for (const float value : values) items += raw(value);
+    set(key, GgufKind::array, raw_array(GgufKind::f32, values.size(), items));
+  }
   WrittenTensor& tensor(const std::string& name) {
     for (auto& tensor : tensors) {
       if (tensor.name == name) return tensor;

@@ -137,10 +137,10 @@ TEST(Image, TokenTextsAreDecodedAndSpecialNamesStayLiteral) {
   EXPECT_EQ(token_text(tables, 7), " ");
   EXPECT_EQ(token_text(tables, 8), "\n");
   EXPECT_EQ(token_text(tables, 13), " ab");
-  EXPECT_EQ(find_token(tables, " ab", false), 13U);
-  EXPECT_EQ(find_token(tables, "<|im_end|>", true), 2U);
-  EXPECT_EQ(find_token(tables, "<|im_end|>", false), std::nullopt);
-  EXPECT_EQ(find_token(tables, "abc", false), std::nullopt);
+  EXPECT_EQ(find_token(tables, " ab", TokenClass::plain), 13U);
+  EXPECT_EQ(find_token(tables, "<|im_end|>", TokenClass::special), 2U);
+  EXPECT_EQ(find_token(tables, "<|im_end|>", TokenClass::plain), std::nullopt);
+  EXPECT_EQ(find_token(tables, "abc", TokenClass::plain), std::nullopt);
   const auto merge = find_merge(tables, 9, 10);
   ASSERT_TRUE(merge);
   EXPECT_EQ(merge->rank, 2U);

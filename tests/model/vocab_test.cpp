@@ -1,0 +1,186 @@
+// Each kind of tokenizer, with a small vocabulary, against the reference's tokens
+// (tests/scripts/make_vocab_fixture.py).
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "model/image_vocab.h"
+#include "model/token_tables.h"
+#include "model/tokenizer.h"
+#include "tests/model/gguf_writer.h"
+#include "tests/model/temp_file.h"
+
+namespace polykv {
+namespace {
+
+using Json = nlohmann::json;
+using Tokens = std::vector<uint32_t>;
+
+Json read_fixture(const std::string& name) {
+  std::ifstream file(POLYKV_SOURCE_DIR "/tests/fixtures/vocab_" + name + ".json");
+  return Json::parse(file);
+}
+
+test::GgufWriter file_of(const Json& vocab) {
+  test::GgufWriter file;
+  file.text("tokenizer.ggml.model", vocab["model"]);
+  if (vocab.contains("pre")) file.text("tokenizer.ggml.pre", vocab["pre"]);
+  file.texts("tokenizer.ggml.tokens", vocab["tokens"]);
+  file.i32s("tokenizer.ggml.token_type", vocab["token_type"]);
+  if (vocab.contains("merges")) file.texts("tokenizer.ggml.merges", vocab["merges"]);
+  if (vocab.contains("scores")) file.f32s("tokenizer.ggml.scores", vocab["scores"]);
+  return file;
+}
+
+Result<VocabTables> read_vocab(const test::GgufWriter& written) {
+  const test::TempFile on_disk(written.bytes());
+  auto file = GgufFile::open(on_disk.path());
+  if (!file) return pass(file);
+  auto said = read_gguf_vocab(*file);
+  if (!said) return pass(said);
+  return build_vocab(*said);
+}
+
+// A vocabulary and the tokenizer that looks into it.
+struct Made {
+  std::unique_ptr<VocabTables> vocab;
+  std::unique_ptr<TokenizerTables> tables;
+  std::unique_ptr<Tokenizer> tokenizer;
+
+  explicit Made(const test::GgufWriter& file) {
+    auto read = read_vocab(file);
+    check(read.has_value(), read ? "" : read.error().message.c_str());
+    vocab = std::make_unique<VocabTables>(std::move(*read));
+    tables = std::make_unique<TokenizerTables>(vocab->view());
+    tokenizer = std::make_unique<Tokenizer>(std::move(*Tokenizer::create(*tables)));
+  }
+  explicit Made(const std::string& name) : Made(file_of(read_fixture(name))) {}
+  Tokens encode(std::string_view text) const { return *tokenizer->encode(text); }
+  Tokens encode(const std::vector<TextPiece>& pieces) const { return *tokenizer->encode(pieces); }
+  uint32_t id(std::string_view text, TokenClass wanted = TokenClass::plain) const {
+    return find_token(*tables, text, wanted).value();
+  }
+};
+
+class EachKind : public testing::TestWithParam<const char*> {};
+
+TEST_P(EachKind, HasTheReferencesTokensAndTextsComeBack) {
+  const Made made(GetParam());
+  const Json samples = read_fixture(GetParam())["samples"];
+  EXPECT_GE(samples.size(), 300U);
+  for (const Json& sample : samples) {
+    const std::string text = sample[0];
+    const Tokens tokens = made.encode(text);
+    EXPECT_EQ(tokens, sample[1].get<Tokens>()) << sample[0];
+    EXPECT_EQ(made.tokenizer->decode(tokens), text) << sample[0];
+  }
+}
+
+TEST_P(EachKind, SpecialNamesInTextStayTextAndTokensOfTheMakerAreFound) {
+  const Made made(GetParam());
+  const Tokens tokens = made.encode("a</s>b<think>c");
+  EXPECT_EQ(std::ranges::count(tokens, made.id("</s>", TokenClass::special)), 0);
+  EXPECT_EQ(std::ranges::count(tokens, made.id("<think>")), 1);
+  EXPECT_EQ(made.encode("<think>"), (Tokens{made.id("<think>")})) << "the longest one";
+  EXPECT_EQ(made.encode("<think"), (Tokens{made.id("<think")}));
+}
+
+INSTANTIATE_TEST_SUITE_P(, EachKind, testing::Values("gpt2", "llamabpe", "qwen2", "sentencepiece"));
+
+TEST(SentencePiece, ASpaceIsPutBeforeEachRunOfText) {
+  const Made made("sentencepiece");
+  const uint32_t border = made.id("</s>", TokenClass::special);
+  const Tokens joined = made.encode({{"the"}, {"</s>", true}, {"the"}});
+  const Tokens alone = made.encode("the");
+  EXPECT_EQ(made.vocab->view().flags, kAddBos | kSpacePrefix);
+  EXPECT_EQ(made.tokenizer->bytes_of(alone[0]).front(), ' ');
+  Tokens expected = alone;
+  expected.push_back(border);
+  expected.insert(expected.end(), alone.begin(), alone.end());
+  EXPECT_EQ(joined, expected);
+  EXPECT_EQ(made.encode(""), Tokens{}) << "nothing is nothing";
+}
+
+TEST(SentencePiece, NoSpaceIsPutWhereTheFileSaysSo) {
+  auto file = file_of(read_fixture("sentencepiece"));
+  file.flag("tokenizer.ggml.add_space_prefix", 0);
+  const Made made(file);
+  EXPECT_EQ(made.tokenizer->bytes_of(made.encode("the")[0]).front(), 't');
+  EXPECT_EQ(made.tokenizer->decode(made.encode(" the")), " the");
+}
+
+TEST(SentencePiece, TheMarkOfASpaceIsASpace) {
+  const Made made("sentencepiece");
+  EXPECT_EQ(made.encode("a\u2581b"), made.encode("a b"));
+}
+
+TEST(SentencePiece, ATokenOverTheBorderOfWordsIsFound) {
+  Json vocab = read_fixture("sentencepiece");
+  vocab["tokens"].push_back("b\u2581");
+  vocab["token_type"].push_back(1);
+  vocab["scores"].push_back(1.0);
+  const Made made(file_of(vocab));
+  const Tokens tokens = made.encode("b b");
+  EXPECT_EQ(std::ranges::count(tokens, made.id("b ")), 1);
+}
+
+TEST(Tokenizer, PlainPiecesSideBySideAreOneText) {
+  const Made made("gpt2");
+  EXPECT_EQ(made.encode({{"th"}, {"e "}, {"program"}}), made.encode("the program"));
+}
+
+struct BadVocab {
+  const char* name;
+  void (*spoil)(test::GgufWriter&);
+  ErrorCode code;
+  const char* named;
+};
+
+const BadVocab kBadVocabs[] = {
+    {"NoScores", [](test::GgufWriter& f) { f.remove("tokenizer.ggml.scores"); },
+     ErrorCode::bad_model_file, "tokenizer.ggml.scores"},
+    {"FewerScores", [](test::GgufWriter& f) { f.f32s("tokenizer.ggml.scores", {1, 2}); },
+     ErrorCode::bad_model_file, "2 scores"},
+    {"ScoreNan",
+     [](test::GgufWriter& f) {
+       f.f32s("tokenizer.ggml.scores", std::vector<float>(903, std::nanf("")));
+     },
+     ErrorCode::bad_model_file, "not a number"},
+    {"ByteMissing",
+     [](test::GgufWriter& f) {
+       auto types = read_fixture("sentencepiece")["token_type"].get<std::vector<int32_t>>();
+       types[3 + 10] = 3;
+       f.i32s("tokenizer.ggml.token_type", types);
+     },
+     ErrorCode::unsupported_model, "byte 10"},
+    {"ByteNameWrong",
+     [](test::GgufWriter& f) {
+       auto types = read_fixture("sentencepiece")["token_type"].get<std::vector<int32_t>>();
+       types[0] = 6;
+       f.i32s("tokenizer.ggml.token_type", types);
+     },
+     ErrorCode::bad_model_file, "<0x0A>"},
+    {"AddsAnEos", [](test::GgufWriter& f) { f.flag("tokenizer.ggml.add_eos_token", 1); },
+     ErrorCode::unsupported_model, "add_eos_token"},
+    {"KindUnknown", [](test::GgufWriter& f) { f.text("tokenizer.ggml.model", "bert"); },
+     ErrorCode::unsupported_model, "bert"},
+};
+
+class VocabRefuses : public testing::TestWithParam<BadVocab> {};
+
+TEST_P(VocabRefuses, ByName) {
+  auto file = file_of(read_fixture("sentencepiece"));
+  GetParam().spoil(file);
+  const auto vocab = read_vocab(file);
+  ASSERT_FALSE(vocab);
+  EXPECT_EQ(vocab.error().code, GetParam().code) << vocab.error().message;
+  EXPECT_NE(vocab.error().message.find(GetParam().named), std::string::npos)
+      << vocab.error().message;
+}
+
+INSTANTIATE_TEST_SUITE_P(, VocabRefuses, testing::ValuesIn(kBadVocabs),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+}  // namespace
+}  // namespace polykv

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Compares our tokens with those of Hugging Face's library for random texts, and with the expected
+ids beside llama.cpp's vocabularies.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install gguf tokenizers
+    /tmp/venv/bin/pip download --no-deps --no-binary=llama-cpp-python llama-cpp-python  # an sdist
+    /tmp/venv/bin/python tests/scripts/check_tokenizers.py build/release/bin/tokenize \\
+        llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-{llama-spm,llama-bpe,gpt-2,qwen2}.gguf
+
+A vocabulary may also be a whole model. Every text must also come back from its tokens unchanged,
+but for what the vocabulary cannot say: bytes without a token, U+2581 in SentencePiece's.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+
+import gguf
+
+from tokenizer_reference import USER, random_texts, reference
+
+COUNT = 12000
+
+
+def read_vocab(path):
+    prefix = "tokenizer.ggml."
+    fields = gguf.GGUFReader(path).fields
+    return {name[len(prefix):]: fields[name].contents() for name in fields
+            if name.startswith(prefix) and name != prefix + "precompiled_charsmap"}
+
+
+def ours(program, path, texts):
+    lines = "".join(json.dumps(text) + "\n" for text in texts)
+    run = subprocess.run([program, path], input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def listed(path):
+    """The texts and ids of llama.cpp's own test."""
+    texts, ids = pathlib.Path(path + ".inp"), pathlib.Path(path + ".out")
+    if not texts.exists():
+        return []
+    parts = texts.read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    lines = ids.read_text().splitlines()
+    return list(zip(parts, [[int(i) for i in line.split()] for line in lines]))
+
+
+def report(name, wrong, total):
+    print(f"  {name}: {total - len(wrong)} of {total} equal")
+    for text, found, wanted in wrong[:5]:
+        print(f"    {text!r}\n      ours      {found}\n      reference {wanted}")
+    return len(wrong)
+
+
+def kept(text, vocab):
+    return text.replace("\u2581", " ") if vocab["model"] == "llama" else text
+
+
+def check(program, path):
+    vocab = read_vocab(path)
+    print(path, vocab["model"], vocab.get("pre", ""))
+    users = [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == USER]
+    texts = list(random_texts(7, COUNT, users[:20]))
+    encode, answers = reference(vocab), ours(program, path, texts)
+    wrong = [(text, tokens, encode(text)) for text, (tokens, _) in zip(texts, answers)
+             if tokens != encode(text)]
+    failures = report("Hugging Face's tokens", wrong, len(texts))
+    back = [(text, found, "") for text, (_, found) in zip(texts, answers)
+            if found != kept(text, vocab)]
+    failures += report("texts that come back", back, len(texts))
+    known = listed(path)
+    answers = ours(program, path, [text for text, _ in known])
+    wrong = [(text, tokens, ids) for (text, ids), (tokens, _) in zip(known, answers)
+             if tokens != ids]
+    return failures + report("llama.cpp's list", wrong, len(known))
+
+
+def main(program, *paths):
+    return 1 if sum([check(program, path) for path in paths]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
