@@ -11,7 +11,6 @@ namespace polykv {
 namespace {
 
 using nlohmann::json;
-
 constexpr size_t kQuoteMax = 64;  // bytes of a stranger's text that a sentence repeats
 
 std::string clip(std::string_view text, size_t bytes = kQuoteMax) {
@@ -38,6 +37,10 @@ std::unexpected<Error> wrong(const std::string& where, const json& value,
              wanted);
 }
 
+Status expect(bool good, const std::string& where, const json& value, const std::string& wanted) {
+  return good ? Status() : wrong(where, value, wanted);
+}
+
 // Builds the tree, and stops at the first excess: nlohmann's own parser has no limits.
 class TreeBuilder final : public nlohmann::json_sax<json> {
  public:
@@ -53,8 +56,11 @@ class TreeBuilder final : public nlohmann::json_sax<json> {
   bool binary(binary_t&) override { return complain("binary data", "", ""); }
   bool start_object(std::size_t) override { return open(json::object()); }
   bool start_array(std::size_t) override { return open(json::array()); }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
+  bool end_object() override { return end_array(); }
+  bool end_array() override {
+    open_.pop_back();
+    return true;
+  }
 
   bool key(string_t& name) override {
     const auto [place, fresh] = open_.back()->get_ref<json::object_t&>().try_emplace(name);
@@ -92,13 +98,8 @@ class TreeBuilder final : public nlohmann::json_sax<json> {
     return true;
   }
 
-  bool close() {
-    open_.pop_back();
-    return true;
-  }
-
-  std::vector<json*>
-      open_;              // from the root to the innermost container; nodes do not move meanwhile
+  // From the root to the innermost container; nodes do not move meanwhile.
+  std::vector<json*> open_;
   json* slot_ = nullptr;  // where the value of the last key goes
 };
 
@@ -136,21 +137,21 @@ bool text_in(const json& value, int64_t low, int64_t high) {
 
 Status check_text(const json& value, const Field& field, const std::string& where) {
   if (field.kind == FieldKind::choice) {
-    if (value.is_string() && in_words(value.get_ref<const std::string&>(), field.words)) return {};
-    return wrong(where, value, cat("one of ", field.words));
+    const bool good = value.is_string() && in_words(value.get<std::string>(), field.words);
+    return expect(good, where, value, cat("one of ", field.words));
   }
-  uint64_t number = 0;
   if (field.kind == FieldKind::id) {
-    if (value.is_string() && parse_id(value.get_ref<const std::string&>(), number)) return {};
-    return wrong(where, value, "a 64-bit number as a decimal string");
+    uint64_t number = 0;
+    const bool good = value.is_string() && parse_id(value.get<std::string>(), number);
+    return expect(good, where, value, "a 64-bit number as a decimal string");
   }
   if (!text_in(value, field.low, field.high)) {
     return wrong(where, value, cat("a string of ", field.low, "..", field.high, " bytes"));
   }
   if (field.kind != FieldKind::path) return {};
   const std::string& text = value.get_ref<const std::string&>();
-  if (text.front() == '/' && text.find('\0') == std::string::npos) return {};
-  return wrong(where, value, "an absolute path");
+  const bool good = text.front() == '/' && text.find('\0') == std::string::npos;
+  return expect(good, where, value, "an absolute path");
 }
 
 Status check_object(const json& object, const MessageSchema& schema, const std::string& where,
@@ -165,13 +166,12 @@ Status check_nested(const json& item, const Field& field, const std::string& whe
 
 Status check_item(const json& item, const Field& field, const std::string& where) {
   const std::string range = cat(field.low, "..", field.high);
-  if (field.kind == FieldKind::texts && !text_in(item, field.low, field.high)) {
-    return wrong(where, item, cat("a string of ", range, " bytes"));
+  if (field.kind == FieldKind::objects) return check_nested(item, field, where);
+  if (field.kind == FieldKind::integers) {
+    return expect(integer_in(item, field.low, field.high), where, item, "an integer in " + range);
   }
-  if (field.kind == FieldKind::integers && !integer_in(item, field.low, field.high)) {
-    return wrong(where, item, "an integer in " + range);
-  }
-  return field.kind == FieldKind::objects ? check_nested(item, field, where) : Status();
+  return expect(text_in(item, field.low, field.high), where, item,
+                cat("a string of ", range, " bytes"));
 }
 
 Status check_list(const json& value, const Field& field, const std::string& where) {
@@ -191,14 +191,12 @@ Status check_value(const json& value, const Field& field, const std::string& whe
   const std::string range = cat(field.low, "..", field.high);
   switch (field.kind) {
     case FieldKind::integer:
-      if (integer_in(value, field.low, field.high)) return {};
-      return wrong(where, value, "an integer in " + range);
+      return expect(integer_in(value, field.low, field.high), where, value,
+                    "an integer in " + range);
     case FieldKind::number:
-      if (number_in(value, field.low, field.high)) return {};
-      return wrong(where, value, "a number in " + range);
+      return expect(number_in(value, field.low, field.high), where, value, "a number in " + range);
     case FieldKind::flag:
-      if (value.is_boolean()) return {};
-      return wrong(where, value, "true or false");
+      return expect(value.is_boolean(), where, value, "true or false");
     case FieldKind::object:
       return check_nested(value, field, where);
     case FieldKind::texts:
@@ -283,25 +281,25 @@ double finite(double value) {
 struct Message::Body {
   std::string type;
   json fields = json::object();  // without "v" and "type"
-
-  template <class T>
-  Message& put(Message& self, std::string_view field, T&& value) {
-    fields[std::string(field)] = std::forward<T>(value);
-    return self;
-  }
-
-  template <class T>
-  T read(std::string_view field, T otherwise) const {
-    const auto found = fields.find(field);
-    if (found == fields.end()) return otherwise;
-    try {
-      return found->get<T>();
-    } catch (const json::exception&) {
-      check(false, "a getter is asked of a field of its own type");
-    }
-    return otherwise;
-  }
 };
+
+template <class T>
+Message& Message::put(std::string_view name, T&& value) {
+  body_->fields[std::string(name)] = std::forward<T>(value);
+  return *this;
+}
+
+template <class T>
+T Message::get(std::string_view name, T otherwise) const {
+  const auto found = body_->fields.find(name);
+  if (found == body_->fields.end()) return otherwise;
+  try {
+    return found->get<T>();
+  } catch (const json::exception&) {
+    check(false, "a getter is asked of a field of its own type");
+  }
+  return otherwise;
+}
 
 Message::Message(std::string_view type) : body_(std::make_unique<Body>()) { body_->type = type; }
 Message::Message(std::unique_ptr<Body> body) : body_(std::move(body)) {}
@@ -334,60 +332,50 @@ std::string Message::dump() const {
 
 std::string Message::type() const { return body_->type; }
 Message Message::renamed(std::string_view type) const {
-  return Message(std::make_unique<Body>(Body{std::string(type), body_->fields}));
+  const MessageSchema* schema = find_schema(type);
+  check(schema != nullptr, "a message is renamed to a type that the table has");
+  json kept = json::object();
+  for (const auto& [name, value] : body_->fields.items()) {
+    if (schema->find(name) != nullptr || find_common_field(name) != nullptr) kept[name] = value;
+  }
+  return Message(std::make_unique<Body>(Body{std::string(type), std::move(kept)}));
 }
-bool Message::has(std::string_view field) const { return body_->fields.contains(field); }
+bool Message::has(std::string_view name) const { return body_->fields.contains(name); }
 
-Message& Message::set(std::string_view field, std::string_view value) {
-  return body_->put(*this, field, value);
+Message& Message::set(std::string_view name, std::string_view value) { return put(name, value); }
+Message& Message::set(std::string_view name, int64_t value) { return put(name, value); }
+Message& Message::set(std::string_view name, double value) { return put(name, finite(value)); }
+Message& Message::set(std::string_view name, bool value) { return put(name, value); }
+Message& Message::set(std::string_view name, const std::vector<std::string>& values) {
+  return put(name, values);
 }
-Message& Message::set(std::string_view field, int64_t value) {
-  return body_->put(*this, field, value);
+Message& Message::set(std::string_view name, const std::vector<int64_t>& values) {
+  return put(name, values);
 }
-Message& Message::set(std::string_view field, double value) {
-  return body_->put(*this, field, finite(value));
-}
-Message& Message::set(std::string_view field, bool value) {
-  return body_->put(*this, field, value);
-}
-Message& Message::set(std::string_view field, const std::vector<std::string>& values) {
-  return body_->put(*this, field, values);
-}
-Message& Message::set(std::string_view field, const std::vector<int64_t>& values) {
-  return body_->put(*this, field, values);
-}
-Message& Message::set(std::string_view field, const std::vector<Message>& values) {
+Message& Message::set(std::string_view name, const std::vector<Message>& values) {
   json list = json::array();
   for (const Message& value : values) list.push_back(value.body_->fields);
-  return body_->put(*this, field, std::move(list));
+  return put(name, std::move(list));
 }
-Message& Message::set(std::string_view field, const Message& value) {
-  return body_->put(*this, field, value.body_->fields);
-}
-
-std::string Message::text(std::string_view field, std::string_view otherwise) const {
-  return body_->read(field, std::string(otherwise));
-}
-int64_t Message::integer(std::string_view field, int64_t otherwise) const {
-  return body_->read(field, otherwise);
-}
-double Message::number(std::string_view field, double otherwise) const {
-  return body_->read(field, otherwise);
-}
-bool Message::flag(std::string_view field, bool otherwise) const {
-  return body_->read(field, otherwise);
-}
-std::vector<std::string> Message::texts(std::string_view field) const {
-  return body_->read(field, std::vector<std::string>());
-}
-std::vector<int64_t> Message::integers(std::string_view field) const {
-  return body_->read(field, std::vector<int64_t>());
+Message& Message::set(std::string_view name, const Message& value) {
+  return put(name, value.body_->fields);
 }
 
-uint64_t Message::id(std::string_view field) const {
-  uint64_t value = 0;
-  check(!has(field) || parse_id(text(field), value), "id() is asked of an id field");
-  return value;
+std::string Message::text(std::string_view name, std::string_view otherwise) const {
+  return get(name, std::string(otherwise));
+}
+int64_t Message::integer(std::string_view name, int64_t otherwise) const {
+  return get(name, otherwise);
+}
+double Message::number(std::string_view name, double otherwise) const {
+  return get(name, otherwise);
+}
+bool Message::flag(std::string_view name, bool otherwise) const { return get(name, otherwise); }
+std::vector<std::string> Message::texts(std::string_view name) const {
+  return get<std::vector<std::string>>(name, {});
+}
+std::vector<int64_t> Message::integers(std::string_view name) const {
+  return get<std::vector<int64_t>>(name, {});
 }
 
 std::vector<Message> Message::objects(std::string_view field) const {

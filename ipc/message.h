@@ -30,7 +30,8 @@ class Message {
   std::string dump() const;
 
   std::string type() const;
-  Message renamed(std::string_view type) const;  // the same fields under another type
+  // Under another type, with those fields that it has, too.
+  Message renamed(std::string_view type) const;
   bool has(std::string_view field) const;
 
   Message& set(std::string_view field, std::string_view value);
@@ -68,6 +69,10 @@ class Message {
  private:
   struct Body;
   explicit Message(std::unique_ptr<Body> body);
+  template <class T>
+  Message& put(std::string_view name, T&& value);
+  template <class T>
+  T get(std::string_view name, T otherwise) const;
   std::unique_ptr<Body> body_;
 };
 

@@ -1,5 +1,6 @@
-// Errors as messages, and back.
+// What needs no JSON: 64-bit ids as texts; errors as messages, and back.
 #include "ipc/message.h"
+#include "ipc/message_schema.h"
 
 namespace polykv {
 namespace {
@@ -12,6 +13,12 @@ std::string clip(const std::string& text) {
 }
 
 }  // namespace
+
+uint64_t Message::id(std::string_view field) const {
+  uint64_t value = 0;
+  check(!has(field) || parse_id(text(field), value), "id() is asked of an id field");
+  return value;
+}
 
 Message error_message(const Error& error) {
   Message message("error");

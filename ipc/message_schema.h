@@ -1,5 +1,6 @@
-// The table of control messages: adding a message, or a field, is one row of message_table_client.cpp
-// (what clients see) or message_table_inner.cpp (agents, the writer, reports).
+// The table of control messages: adding a message, or a field, is one row of
+// message_table_client.cpp (what clients see) or message_table_inner.cpp (agents, the writer,
+// reports).
 // docs/protocol.md shows the same table to people; a test holds the two together.
 #pragma once
 

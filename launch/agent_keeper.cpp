@@ -32,6 +32,7 @@ void AgentKeeper::start(const Asker& asker, const Message& message) {
   start.all = count;
   for (int64_t i = 0; i < count; ++i) {
     AgentRecord& agent = agents_.add(agents_.new_name());
+    agent.model = (*model)->name;
     agent.pool = pool;
     agent.version = (*version)->number;
     if (auto spawned = spawn(agent); !spawned) {
@@ -53,6 +54,10 @@ Status AgentKeeper::spawn(AgentRecord& agent) {
   if (agent.restarts == 0) {
     arguments.insert(arguments.end(), {"--pool-version", cat(agent.version)});
   }
+  // Without it an agent takes the first model.
+  if (agent.model != models_.all().front()->name) {
+    arguments.insert(arguments.end(), {"--model", agent.model});
+  }
   if (!options_.isa.empty()) arguments.insert(arguments.end(), {"--isa", options_.isa});
   auto child = Child::start(options_.agent_program, arguments);
   if (!child) return pass(child);
@@ -65,10 +70,13 @@ Status AgentKeeper::spawn(AgentRecord& agent) {
 
 void AgentKeeper::hello(const std::string& routing, const Message& message) {
   const std::string name = message.text("agent");
+  auto model = models_.find(message.text("model"));
+  if (!model) return replies_.refuse({.client = routing, .link = 0, .request = ""}, model.error());
   AgentRecord* agent = agents_.find(name);
   if (agent == nullptr) agent = &agents_.add(name);  // started by hand
   agent->routing = routing;
   agent->pid = static_cast<pid_t>(message.integer("pid"));
+  agent->model = (*model)->name;
   agent->pool = message.text("pool");
   agent->version = static_cast<uint64_t>(message.integer("version"));
   agent->attach_ms = message.number("attach_ms");

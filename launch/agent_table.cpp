@@ -40,15 +40,22 @@ size_t AgentTable::alive() const {
       agents_, [](const auto& item) { return item.second.state != AgentRecord::State::ended; });
 }
 
+size_t AgentTable::alive_of(const std::string& model) const {
+  return std::ranges::count_if(agents_, [&](const auto& item) {
+    return item.second.state != AgentRecord::State::ended && item.second.model == model;
+  });
+}
+
 std::string AgentTable::new_name() {
   const auto name = [](int number) { return cat(number < 10 ? "a0" : "a", number); };
   while (find(name(next_number_)) != nullptr) ++next_number_;
   return name(next_number_++);
 }
 
-AgentRecord* AgentTable::idle_agent(const std::string& wanted) {
+AgentRecord* AgentTable::idle_agent(const Generation& generation) {
   for (auto& [name, agent] : agents_) {
-    const bool fits = wanted.empty() || wanted == name;
+    const bool wanted = generation.agent.empty() || generation.agent == name;
+    const bool fits = wanted && agent.model == generation.model;
     if (fits && agent.state == AgentRecord::State::idle) return &agent;
   }
   return nullptr;
@@ -56,7 +63,7 @@ AgentRecord* AgentTable::idle_agent(const std::string& wanted) {
 
 std::optional<std::pair<Generation, AgentRecord*>> AgentTable::next() {
   for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-    AgentRecord* agent = idle_agent(it->agent);
+    AgentRecord* agent = idle_agent(*it);
     if (agent == nullptr) continue;
     Generation generation = std::move(*it);
     waiting_.erase(it);
@@ -66,9 +73,19 @@ std::optional<std::pair<Generation, AgentRecord*>> AgentTable::next() {
 }
 
 std::vector<Generation> AgentTable::withdraw(const std::string& agent) {
+  return withdraw_if(
+      [&](const Generation& waiting) { return agent.empty() || waiting.agent == agent; });
+}
+
+std::vector<Generation> AgentTable::withdraw_of_model(const std::string& model) {
+  return withdraw_if([&](const Generation& waiting) { return waiting.model == model; });
+}
+
+std::vector<Generation> AgentTable::withdraw_if(
+    const std::function<bool(const Generation&)>& wanted) {
   std::vector<Generation> taken;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if (agent.empty() || it->agent == agent) {
+    if (wanted(*it)) {
       taken.push_back(std::move(*it));
       it = waiting_.erase(it);
     } else {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,7 +19,8 @@ struct Generation {
   std::string client;   // routing id of who asked
   std::string request;  // the client's request id
   Message message{"generate"};
-  std::string agent;  // wanted or running there; empty = any
+  std::string agent;    // wanted or running there; empty = any
+  std::string model{};  // an agent of this one
 };
 
 struct AgentRecord {
@@ -28,6 +30,7 @@ struct AgentRecord {
   pid_t pid = 0;
   std::string routing;  // ZeroMQ routing id, once it said hello
   State state = State::starting;
+  std::string model;
   std::string pool;
   uint64_t version = 0;
   double attach_ms = 0;
@@ -50,6 +53,7 @@ class AgentTable {
   std::map<std::string, AgentRecord>& all() { return agents_; }
   const std::map<std::string, AgentRecord>& all() const { return agents_; }
   size_t alive() const;
+  size_t alive_of(const std::string& model) const;
   std::string new_name();  // "a01", "a02", …
 
   // Puts a generation in line.
@@ -58,11 +62,13 @@ class AgentTable {
   std::optional<std::pair<Generation, AgentRecord*>> next();
   // Takes all waiting generations that only `agent` could run ("" = all of them).
   std::vector<Generation> withdraw(const std::string& agent);
+  std::vector<Generation> withdraw_of_model(const std::string& model);
   // Takes one waiting generation of a client.
   std::optional<Generation> withdraw(const std::string& client, const std::string& request);
 
  private:
-  AgentRecord* idle_agent(const std::string& wanted);
+  AgentRecord* idle_agent(const Generation& generation);
+  std::vector<Generation> withdraw_if(const std::function<bool(const Generation&)>& wanted);
   std::map<std::string, AgentRecord> agents_;
   std::deque<Generation> waiting_;
   int next_number_ = 1;

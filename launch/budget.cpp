@@ -15,13 +15,15 @@ std::optional<uint64_t> Budget::left() const {
 }
 
 std::string Budget::holders() const {
-  std::multimap<std::string, std::string> agents;
-  for (const Link& link : leases_.all()) {
-    if (link.leased) agents.emplace(link.pool, link.agent);
-  }
   std::string sentence;
   for (const auto& model : models_.all()) {
-    sentence += (sentence.empty() ? "" : "; ") + model->registry.holders(agents);
+    std::multimap<std::string, std::string> agents;
+    for (const Link& link : leases_.all()) {
+      if (link.leased && link.model == model->name) agents.emplace(link.pool, link.agent);
+    }
+    if (!sentence.empty()) sentence += "; ";
+    if (models_.all().size() > 1) sentence += cat(model->name, ": ");
+    sentence += model->registry.holders(agents);
   }
   if (sentence.size() > kHoldersMax) sentence = sentence.substr(0, kHoldersMax) + " ...";
   return sentence;

@@ -151,7 +151,9 @@ Status check_deployment(const Deployment& deployment) {
 
 SupervisorOptions supervisor_options(const Deployment& deployment) {
   SupervisorOptions options;
-  if (!deployment.models.empty()) options.model_path = deployment.models.front().file;
+  for (const ModelEntry& model : deployment.models) {
+    options.models.push_back({model.name, model.file});
+  }
   options.writer_program = deployment.writer;
   options.agent_program = deployment.agent_program;
   options.writer_threads = static_cast<unsigned>(deployment.writer_threads);

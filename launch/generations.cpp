@@ -8,15 +8,22 @@ Asker asker_of(const Generation& generation) {
   return {.client = generation.client, .link = 0, .request = generation.request};
 }
 
-Status check_agent(AgentTable& agents, const std::string& agent) {
+Status check_agent(AgentTable& agents, const std::string& agent, const std::string& model) {
   if (!agent.empty() && agents.find(agent) == nullptr) {
     return fail(ErrorCode::usage, cat("there is no agent '", agent, "'"), agent);
   }
   if (!agent.empty() && agents.find(agent)->state == AgentRecord::State::ended) {
     return fail(ErrorCode::agent_lost, cat("agent '", agent, "' has ended"), agent);
   }
-  if (agents.alive() == 0) {
-    return fail(ErrorCode::agent_lost, "no agent is running: start some first");
+  if (!agent.empty() && agents.find(agent)->model != model) {
+    return fail(ErrorCode::usage,
+                cat("agent '", agent, "' is of model '", agents.find(agent)->model, "', not of '",
+                    model, "'"),
+                agent);
+  }
+  if (agents.alive_of(model) == 0) {
+    return fail(ErrorCode::agent_lost,
+                cat("no agent is running for model '", model, "': start some first"), model);
   }
   return {};
 }
@@ -30,8 +37,9 @@ void Generations::generate(const Asker& asker, const Message& message) {
                                             static_cast<uint64_t>(message.integer("version")));
   if (!version) return replies_.refuse(asker, version.error());
   const std::string agent = message.text("agent");
-  if (auto good = check_agent(agents_, agent); !good) return replies_.refuse(asker, good.error());
-  Generation generation{next_key_++, asker.client, asker.request, message, agent};
+  if (auto good = check_agent(agents_, agent, (*model)->name); !good)
+    return replies_.refuse(asker, good.error());
+  Generation generation{next_key_++, asker.client, asker.request, message, agent, (*model)->name};
   generation.message.set("version", (*version)->number);  // a start names its version
   agents_.enqueue(std::move(generation));
   dispatch();
@@ -75,7 +83,7 @@ void Generations::agent_message(AgentRecord& agent, const Message& message) {
   if (message.type() != "done" && message.type() != "error") return;
   Message answer = message;
   if (message.type() == "done") {
-    answer.set("attach_ms", agent.attach_ms);
+    answer.set("model", agent.model).set("attach_ms", agent.attach_ms);
     agent.tokens += static_cast<uint64_t>(message.integer("tokens"));
     agent.pool = message.text("pool");
     agent.version = static_cast<uint64_t>(message.integer("version"));
@@ -104,8 +112,9 @@ void Generations::agent_gone(const AgentRecord& agent, const Error& error) {
   for (const Generation& waiting : agents_.withdraw(agent.name)) {
     fail_generation(waiting, agent, error);
   }
-  if (agents_.alive() > 0) return;
-  for (const Generation& waiting : agents_.withdraw("")) fail_generation(waiting, agent, error);
+  if (agents_.alive_of(agent.model) > 0) return;
+  for (const Generation& waiting : agents_.withdraw_of_model(agent.model))
+    fail_generation(waiting, agent, error);
 }
 
 }  // namespace polykv

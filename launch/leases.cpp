@@ -62,11 +62,12 @@ bool Leases::grant(Link& link, const Message& attach) {
                                 wanted, image.fingerprint});
   }
   Message granted("granted");
-  granted.set("pool", pool).set("version", (*version)->number);
+  granted.set("model", (*model)->name).set("pool", pool).set("version", (*version)->number);
   granted.set("fingerprint", image.fingerprint).set("spans", (*version)->segments.size());
   if (!send_grant(link, image, **version, granted)) return false;
   link.role = Link::Role::agent;
   link.agent = attach.text("agent");
+  link.model = (*model)->name;
   link.pool = pool;
   link.leased = std::move(*version);
   return true;
@@ -141,10 +142,11 @@ std::map<const Version*, uint64_t> Leases::count() const {
   return leases;
 }
 
-uint64_t Leases::rename(const std::string& pool, const std::string& name) {
+uint64_t Leases::rename(const std::string& model, const std::string& pool,
+                        const std::string& name) {
   uint64_t renamed = 0;
   for (Link& link : links_) {
-    if (!link.leased || link.pool != pool) continue;
+    if (!link.leased || link.model != model || link.pool != pool) continue;
     link.pool = name;
     ++renamed;
   }

@@ -43,7 +43,7 @@ class Leases {
   // How many leases each version has.
   std::map<const Version*, uint64_t> count() const;
   // Leases on a dropped pool go on under another name: the old one may become another pool's.
-  uint64_t rename(const std::string& pool, const std::string& name);
+  uint64_t rename(const std::string& model, const std::string& pool, const std::string& name);
 
  private:
   bool send_grant(Link& link, const HeldImage& image, const Version& version, Message granted);

@@ -16,6 +16,7 @@ struct Link {
   FdSocket socket;
   Role role = Role::unknown;
   std::string agent;                // role agent: who holds the lease,
+  std::string model;                // of which model,
   std::string pool;                 // on which pool,
   std::shared_ptr<Version> leased;  // on which version
   std::string waiting_score;        // request id of the score that it computes,

@@ -1,31 +1,58 @@
-// Finding a model by its name.
+// The list of models.
 #include "launch/model_slot.h"
+
+#include <algorithm>
+
+#include "launch/pool_requests.h"
 
 namespace polykv {
 
 Models::Models(const SupervisorOptions& options, const std::string& runtime) {
-  slots_.push_back(
-      std::make_unique<ModelSlot>("main", options.model_path,
-                                  WriterLink::Options{.program = options.writer_program,
-                                                      .runtime = runtime,
-                                                      .n_threads = options.writer_threads}));
+  const WriterLink::Options writer{
+      .program = options.writer_program, .runtime = runtime, .n_threads = options.writer_threads};
+  for (const ModelOptions& model : options.models) {
+    slots_.push_back(std::make_unique<ModelSlot>(model.name, model.path, writer));
+  }
 }
 
 Result<ModelSlot*> Models::find(const std::string& name) {
-  if (name.empty()) return slots_.front().get();
   std::string names;
   for (const auto& slot : slots_) {
-    if (slot->name == name) return slot.get();
-    names += (names.empty() ? "" : ", ") + slot->name;
+    if (!name.empty() && slot->name != name) {
+      names += (names.empty() ? "" : ", ") + slot->name;
+      continue;
+    }
+    if (slot->failure) return std::unexpected(*slot->failure);
+    return slot.get();
   }
   return fail(ErrorCode::version_gone,
               cat("there is no model '", name, "' in this runtime; there is ", names), name, names);
+}
+
+bool Models::all_failed() const {
+  return std::ranges::all_of(slots_, [](const auto& slot) { return slot->failure.has_value(); });
 }
 
 uint64_t Models::held_bytes() const {
   uint64_t bytes = 0;
   for (const auto& slot : slots_) bytes += slot->registry.held_bytes();
   return bytes;
+}
+
+Status check_models(const std::vector<ModelOptions>& models) {
+  if (models.empty()) return fail(ErrorCode::usage, "a runtime needs a model");
+  if (models.size() > kModelsMax) {
+    return fail(ErrorCode::usage,
+                cat(models.size(), " models are more than a runtime keeps: at most ", kModelsMax),
+                cat(models.size()), cat(kModelsMax));
+  }
+  std::set<std::string> names;
+  for (const ModelOptions& model : models) {
+    if (auto good = check_name("model", model.name); !good) return good;
+    if (names.insert(model.name).second) continue;
+    return fail(ErrorCode::usage, cat("two models are called '", model.name, "'"), model.name);
+  }
+  return {};
 }
 
 }  // namespace polykv

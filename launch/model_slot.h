@@ -22,17 +22,23 @@ struct ModelSlot {
   WriterLink writer;
   Registry registry;
   std::set<std::string> busy_pools;  // being created or appended to
+  std::optional<Error> failure;      // it could not be packed: nothing can be asked of it
 };
+
+inline constexpr size_t kModelsMax = 100;  // a snapshot lists them all
+// usage: none, too many, or names that are bad or taken.
+Status check_models(const std::vector<ModelOptions>& models);
 
 class Models {
  public:
   Models(const SupervisorOptions& options, const std::string& runtime);
 
-  // "" = the first. version_gone names those that there are.
+  // "" = the first. version_gone names those that there are; a model's failure refuses, too.
   Result<ModelSlot*> find(const std::string& name);
   std::vector<std::unique_ptr<ModelSlot>>& all() { return slots_; }
   const std::vector<std::unique_ptr<ModelSlot>>& all() const { return slots_; }
 
+  bool all_failed() const;
   // Of all models together: images, segments, manifests.
   uint64_t held_bytes() const;
 

@@ -182,11 +182,13 @@ bool PoolJobs::take_segment(const JobRef& job, const Message& message, std::vect
   }
   const std::string& name = job->names[job->n_taken++];
   Message ready = pool_ready(name, **version);
+  ready.set("model", job->model->name);
   ready.set("prefill_tokens", job->n_tokens).set("prefill_seconds", message.number("seconds"));
   replies_.announce("pool", ready);
   log_line(LogLevel::info,
            cat("pool ", name, " version ", (*version)->number, ": ", (*version)->n_tokens(),
-               " tokens, ", megabytes((*version)->bytes())));
+               " tokens, ", megabytes((*version)->bytes())),
+           {{"model", job->model->name}, {"pool", name}, {"request", job->asker.request}});
   replies_.reply(job->asker, ready);  // a prefill of several codecs is answered once for each
   const bool last = job->n_taken == job->codecs.size();
   if (last) end(job, nullptr);
@@ -242,7 +244,7 @@ void PoolJobs::prefill_for(const Asker& asker, const Message& message, std::vect
 Status PoolJobs::plan_prefill(Job& job, const Message& message, const UniqueFd& tokens) const {
   const Registry& registry = job.model->registry;
   job.pool = message.text("pool");
-  if (auto good = check_pool_name(job.pool); !good) return good;
+  if (auto good = check_name("pool", job.pool); !good) return good;
   if (message.texts("codecs").empty()) {
     return fail(ErrorCode::usage, "'prefill' names no codec: it would make nothing", "codecs");
   }

@@ -14,13 +14,15 @@ void PoolKeeper::change(const Asker& asker, const Message& message) {
                            : type == "pool_drop" ? drop(**model, message)
                                                  : pin_pool((*model)->registry, message);
   if (!answer) return replies_.refuse(asker, answer.error());
-  log_line(LogLevel::info, cat(type, " of pool ", message.text("pool")));
+  log_line(LogLevel::info, cat(type, " of pool ", message.text("pool")),
+           {{"model", (*model)->name}, {"request", asker.request}});
   replies_.reply(asker, std::move(*answer));
 }
 
 Result<Message> PoolKeeper::fork(ModelSlot& model, const Message& message) {
   auto ready = fork_pool(model.registry, model.busy_pools, memory_room(budget_.left()), message);
-  if (ready) replies_.announce("pool", *ready);
+  if (!ready) return ready;
+  replies_.announce("pool", ready->set("model", model.name));
   return ready;
 }
 
@@ -28,12 +30,14 @@ Result<Message> PoolKeeper::drop(ModelSlot& model, const Message& message) {
   const std::string pool = message.text("pool");
   const Pool* found = model.registry.find(pool);
   Message event("pool_dropped");
-  event.set("pool", pool).set("version", found == nullptr ? 0 : found->current->number);
+  event.set("model", model.name)
+      .set("pool", pool)
+      .set("version", found == nullptr ? 0 : found->current->number);
   event.set("reason", "asked");
   if (auto dropped = drop_pool(model.registry, model.busy_pools, message); !dropped) {
     return pass(dropped);
   }
-  event.set("leases", leases_.rename(pool, dropped_name(pool)));
+  event.set("leases", leases_.rename(model.name, pool, dropped_name(pool)));
   replies_.announce("pool", event);
   return event;
 }

@@ -1,8 +1,12 @@
 // Fork, drop, pin, unpin.
 #include "launch/pool_requests.h"
 
+#include <algorithm>
+
 namespace polykv {
 namespace {
+
+constexpr size_t kNameMax = 64;
 
 uint64_t kv_elements(const Version& version) {
   const KvShape shape = version.segments.front()->view.shape();
@@ -19,21 +23,20 @@ uint64_t wanted_version(const Message& request) {
 
 }  // namespace
 
-Status check_pool_name(const std::string& name) {
-  for (const char c : name) {
-    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                      c == '-' || c == '_' || c == '.';
-    if (!good) {
-      return fail(ErrorCode::usage,
-                  cat("pool name '", name, "' may hold letters, digits, '-', '_' and '.' only"),
-                  name);
-    }
-  }
-  return {};
+Status check_name(const char* what, const std::string& name) {
+  const bool good = std::ranges::all_of(name, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '_' || c == '.';
+  });
+  if (good && !name.empty() && name.size() <= kNameMax) return {};
+  return fail(ErrorCode::usage,
+              cat(what, " name '", name, "' may hold letters, digits, '-', '_' and '.' only, 1 to ",
+                  kNameMax, " of them"),
+              name, cat(kNameMax));
 }
 
 Status check_new_pool(const Registry& registry, const std::string& name) {
-  if (auto named = check_pool_name(name); !named) return named;
+  if (auto named = check_name("pool", name); !named) return named;
   if (registry.find(name) == nullptr) return {};
   return fail(ErrorCode::usage,
               cat("pool '", name, "' exists already: append to it, or choose another name"), name);

@@ -11,8 +11,9 @@
 
 namespace polykv {
 
-// May a pool of this name be made? usage: a name of other characters, or one that is taken.
-Status check_pool_name(const std::string& name);
+// usage: a name of a "pool" or "model" that is empty, too long, or of other characters than allowed.
+Status check_name(const char* what, const std::string& name);
+// May a pool of this name be made? usage if not.
 Status check_new_pool(const Registry& registry, const std::string& name);
 // usage if a pool is among those that are being written.
 Status check_not_busy(const std::set<std::string>& busy, const std::string& pool);

@@ -37,6 +37,7 @@ Supervisor::~Supervisor() = default;
 
 Result<std::unique_ptr<Supervisor>> Supervisor::start(SupervisorOptions options,
                                                       RuntimeDir directory) {
+  if (auto good = check_models(options.models); !good) return pass(good);
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return fail_errno("creating an eventfd");
   auto listener = FdListener::bind(directory.fd_path());
@@ -125,7 +126,19 @@ void Supervisor::writer_ended(ModelSlot& model) {
   log_line(LogLevel::warning, model.writer.ended());
   const bool failed = model.writer.state() == WriterLink::State::failed;
   if (model.registry.image() != nullptr || !failed) return;
-  fatal_ = Error{ErrorCode::writer_lost, "the writer died before it had packed the model", {}, {}};
+  model_failed(model, {ErrorCode::writer_lost,
+                       cat("the writer died before it had packed the model '", model.name, "'"),
+                       model.name,
+                       {}});
+}
+
+// A model that cannot be packed is refused from now on; without any there is nothing to serve.
+void Supervisor::model_failed(ModelSlot& model, const Error& error) {
+  log_line(LogLevel::error, error.message, {{"model", model.name}});
+  model.failure = error;
+  model.writer.give_up(error);
+  if (!models_.all_failed()) return;
+  fatal_ = error;
   running_ = false;
 }
 

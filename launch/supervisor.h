@@ -38,7 +38,7 @@ class Supervisor {
   ~Supervisor();
 
   // Serves until a shutdown request or a write to stop_fd(); then ends every child.
-  // An error if the model could not be packed.
+  // An error if no model could be packed.
   Status run();
   int stop_fd() const { return stop_.get(); }
 
@@ -55,6 +55,7 @@ class Supervisor {
   bool serve_link(Link& link);  // false: drop it
   void serve_writer(ModelSlot& model);
   void writer_ended(ModelSlot& model);
+  void model_failed(ModelSlot& model, const Error& error);
   void shut_down();
 
   // supervisor_requests.cpp: who gets which message

@@ -4,14 +4,20 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace polykv {
 
 inline constexpr int64_t kAgentsMax = 256;
 
+struct ModelOptions {
+  std::string name;  // what requests call it
+  std::string path;
+};
+
 struct SupervisorOptions {
-  std::string model_path;
-  std::string writer_program;  // absolute paths
+  std::vector<ModelOptions> models;  // the first is meant where a request names none
+  std::string writer_program;        // absolute paths
   std::string agent_program;
   unsigned writer_threads = 2;
   unsigned agent_threads = 1;

@@ -140,13 +140,10 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
                                          message.text("fingerprint"),
                                          static_cast<uint32_t>(message.integer("positions")));
     if (kept) return model.writer.image_ready();
-    fatal_ = kept.error();
-  } else if (message.type() == "error") {
-    fatal_ = error_of(message);
-  } else {
-    return;
+    model_failed(model, kept.error());
+  } else if (message.type() == "error" && model.registry.image() == nullptr) {
+    model_failed(model, error_of(message));
   }
-  running_ = false;  // without a model there is nothing to serve
 }
 
 }  // namespace polykv

@@ -7,14 +7,12 @@
 namespace polykv {
 namespace {
 
-constexpr const char* kModelName = "main";
-
 Message agent_status(const AgentRecord& agent) {
   Message status("agent_status");
   const bool alive = agent.state != AgentRecord::State::ended;
   const auto use = alive ? memory_use(agent.pid) : Result<MemoryUse>(MemoryUse{});
   status.set("agent", agent.name).set("pid", agent.pid).set("state", agent.state_name());
-  status.set("model", kModelName).set("pool", agent.pool).set("version", agent.version);
+  status.set("model", agent.model).set("pool", agent.pool).set("version", agent.version);
   status.set("attach_ms", agent.attach_ms).set("tokens", agent.tokens);
   status.set("kernel", agent.kernel).set("tokens_per_s", 0.0);
   status.set("private_bytes", use ? use->private_bytes : 0);
@@ -31,6 +29,7 @@ Message model_status(const ModelSlot& model) {
   status.set("image_bytes", image == nullptr ? 0 : image->view.data().size());
   status.set("positions", image == nullptr ? 0 : image->n_positions);
   status.set("writer_pid", std::max(0, writer.pid())).set("writer_state", writer.state_name());
+  if (model.failure) status.set("last_error", model.failure->message);
   return status.set("writer_restarts", writer.restarts());
 }
 

@@ -34,9 +34,7 @@ void WriterLink::connected(FdSocket socket, const std::string& model_path, int i
 
 void WriterLink::submit(WriterJob job) {
   if (state_ == State::failed) {
-    job.failed({ErrorCode::writer_lost,
-                "the writer died too often and is not started again: look at its messages above",
-                cat(failures_), cat(kRestartsMax)});
+    job.failed(failure_);
     return;
   }
   jobs_.push_back(std::move(job));
@@ -96,11 +94,18 @@ std::string WriterLink::ended() {
   ++failures_;
   ++restarts_;
   if (failures_ > kRestartsMax || !start()) {
-    state_ = State::failed;
-    while (!jobs_.empty()) fail_current({ErrorCode::writer_lost, story, {}, {}});
+    give_up({ErrorCode::writer_lost,
+             cat("the writer died too often and is not started again; at last: ", story),
+             cat(failures_), cat(kRestartsMax)});
     return story + "; it is not started again";
   }
   return cat(story, "; a new one was started (pid ", child_.pid(), ")");
+}
+
+void WriterLink::give_up(const Error& error) {
+  terminate();
+  failure_ = error;
+  while (!jobs_.empty()) fail_current(error);
 }
 
 const char* WriterLink::state_name() const {
@@ -112,6 +117,8 @@ void WriterLink::terminate() {
   state_ = State::failed;
   if (child_.pid() > 0) child_.signal(SIGTERM);
   (void)child_.wait(2000);
+  socket_ = FdSocket();
+  child_ = Child();
 }
 
 }  // namespace polykv

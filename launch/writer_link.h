@@ -42,6 +42,8 @@ class WriterLink {
   std::optional<Message> received(Message message, std::vector<UniqueFd>& fds);
   // The image was taken over: the next job may go.
   void image_ready();
+  // No writer can serve this model: every job, now and later, fails with this error.
+  void give_up(const Error& error);
   // Connection or process ended. Starts a new writer unless they keep dying. Returns what happened.
   std::string ended();
 
@@ -68,6 +70,7 @@ class WriterLink {
   uint64_t current_ = 0;
   int restarts_ = 0;
   int failures_ = 0;
+  Error failure_;  // of state failed
 };
 
 }  // namespace polykv

@@ -81,7 +81,8 @@ class Killed(harness.Case):
         self.assertIn("version 2", out)
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=harness.DEADLINE_S)
-        self.assertIn(f"the writer (pid {before['models'][0]['writer_pid']}) ended: killed by signal 9", said)
+        pid = before["models"][0]["writer_pid"]
+        self.assertIn(f"the writer (pid {pid}) ended: killed by signal 9", said)
         self.assertIn("a new one was started", said)
 
     def test_supervisor_its_children_end_by_themselves(self):

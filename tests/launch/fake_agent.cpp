@@ -15,7 +15,7 @@ namespace polykv {
 namespace {
 
 struct FakeAgent {
-  std::string runtime, name, pool;
+  std::string runtime, name, model, pool;
   int64_t version = 0;
   ControlClient control;
   FdSocket lease;
@@ -26,6 +26,7 @@ struct FakeAgent {
     if (!socket) return false;
     Message request("attach");
     request.set("agent", name).set("pool", pool).set("version", version);
+    if (!model.empty()) request.set("model", model);
     if (!socket->send(request.dump())) return false;
     auto packet = socket->receive();
     if (!packet) return false;
@@ -42,6 +43,7 @@ struct FakeAgent {
     Message hello("agent_hello");
     hello.set("agent", name).set("pid", ::getpid()).set("attach_ms", 1.5).set("kernel", "fake");
     hello.set("version", version).set("pool", pool);
+    if (!model.empty()) hello.set("model", model);
     return static_cast<bool>(control.send(hello.set("fallbacks", std::vector<std::string>{})));
   }
 
@@ -122,6 +124,7 @@ int run(std::map<std::string, std::string> options) {
   if (!control) return 1;
   FakeAgent agent{.runtime = runtime,
                   .name = name,
+                  .model = options["--model"],
                   .pool = options["--pool"],
                   .version = std::strtoll(options["--pool-version"].c_str(), nullptr, 10),
                   .control = std::move(*control),

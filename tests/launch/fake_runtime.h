@@ -24,7 +24,7 @@ inline UniqueFd guard_against_hanging() {
 
 inline SupervisorOptions fake_options() {
   SupervisorOptions options;
-  options.model_path = "/model/ok";
+  options.models = {{"main", "/model/ok"}};
   options.writer_program = POLYKV_BINARY_DIR "/fake-writer";
   options.agent_program = POLYKV_BINARY_DIR "/fake-agent";
   return options;

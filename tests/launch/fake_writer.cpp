@@ -1,5 +1,6 @@
 // A writer without a model: a text's bytes are its tokens, and the text says how to misbehave.
-//   model path: /model/ok, /model/bad (refused), /model/crash (dies packing); a fifo is waited for
+//   model path: /model/ok, /model/other (other weights), /model/bad (refused), /model/crash (dies
+//               packing); a fifo is waited for
 //   document:   see the table in prefill(); anything else becomes an honest segment
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ namespace polykv {
 namespace {
 
 constexpr int kPositions = 100;
+constexpr uint8_t kOtherModel = 0x22;
 
 [[noreturn]] void die() {
   (void)std::raise(SIGKILL);
@@ -32,6 +34,7 @@ void wait_for(const std::string& path) {
 struct FakeWriter {
   FdSocket supervisor;
   std::string image_from = "nowhere";
+  Fingerprint model = testing::small_model();
 
   void send(const Message& message, const std::vector<int>& fds = {}) {
     if (!supervisor.send(message.dump(), fds)) std::exit(1);
@@ -48,6 +51,8 @@ struct FakeWriter {
     if (path == "/model/crash") die();
     if (std::filesystem::is_fifo(path)) {
       wait_for(path);
+    } else if (path == "/model/other") {
+      model = testing::small_model(kOtherModel);
     } else if (path != "/model/ok") {
       return fail_job(request, {ErrorCode::bad_model_file, "not a model: " + path, path, {}});
     }
@@ -55,7 +60,7 @@ struct FakeWriter {
     const auto image = share_bytes("polykv-image", bytes, {});
     if (!image) std::exit(1);
     Message answer("image");
-    answer.set("fingerprint", to_hex(testing::small_model())).set("name", "fake");
+    answer.set("fingerprint", to_hex(model)).set("name", "fake");
     answer.set("positions", kPositions).set("bytes", bytes.size());
     const KvShape& shape = testing::kSmallShape;
     answer.set("layers", shape.n_layers).set("kv_heads", shape.n_kv_heads);
@@ -63,6 +68,12 @@ struct FakeWriter {
     answer.set("notices", std::vector<std::string>{});
     image_from = "packed here";
     send(answer, {image->get()});
+  }
+
+  void take_back(const Message& request) {
+    const Fingerprint other = testing::small_model(kOtherModel);
+    if (request.text("fingerprint") == to_hex(other)) model = other;
+    image_from = "given back";
   }
 
   static std::string bytes_of(UniqueFd fd) {
@@ -115,6 +126,7 @@ struct FakeWriter {
     };
     auto spec = testing::small_spec(tokens, *parse_codec(codec));
     spec.starts_context = first;
+    spec.model = model;
     if (text == "other model") spec.model = testing::small_model(0x11);
     if (text == "short") spec.tokens.pop_back();
     MemoryRoom room;
@@ -136,7 +148,7 @@ struct FakeWriter {
     const auto request = Message::parse(packet.text);
     if (!request) std::exit(1);
     if (request->type() == "pack") pack(*request);
-    if (request->type() == "have") image_from = "given back";
+    if (request->type() == "have") take_back(*request);
     if (request->type() == "tokenize") tokenize(*request, std::move(packet.fds));
     if (request->type() == "prefill") prefill(*request, std::move(packet.fds));
   }

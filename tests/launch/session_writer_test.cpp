@@ -110,14 +110,14 @@ TEST_F(SessionWriter, one_that_keeps_dying_is_given_up_and_what_is_published_sta
 
 TEST_F(SessionWriter, model_that_cannot_be_packed_ends_the_session_with_the_reason) {
   SupervisorOptions options = fake_options();
-  options.model_path = "/model/bad";
+  options.models = {{"main", "/model/bad"}};
   start(options);
   expect_error(session().wait(), ErrorCode::bad_model_file, {"/model/bad"});
 }
 
 TEST_F(SessionWriter, writer_that_always_dies_packing_ends_the_session) {
   SupervisorOptions options = fake_options();
-  options.model_path = "/model/crash";
+  options.models = {{"main", "/model/crash"}};
   start(options);
   expect_error(session().wait(), ErrorCode::writer_lost, {"before it had packed"});
 }
@@ -216,7 +216,7 @@ TEST_F(SessionWriter, prefill_that_comes_before_the_model_is_packed_waits_for_it
   const std::string fifo = temp("fifo");
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
   SupervisorOptions options = fake_options();
-  options.model_path = fifo;
+  options.models = {{"main", fifo}};
   start(options);
   const auto tokens = testing::counted_tokens(12);
   const auto memory = share_bytes("polykv-tokens", std::as_bytes(std::span(tokens)), {});
