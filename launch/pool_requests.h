@@ -11,7 +11,7 @@
 
 namespace polykv {
 
-// usage: a name of a "pool" or "model" that is empty, too long, or of other characters than allowed.
+// usage: the name of a "pool" or "model" is empty, too long, or of other characters than allowed.
 Status check_name(const char* what, const std::string& name);
 // May a pool of this name be made? usage if not.
 Status check_new_pool(const Registry& registry, const std::string& name);
