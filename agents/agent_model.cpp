@@ -16,8 +16,7 @@ Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_
                                                      const std::string& isa) {
   auto model = load_model(std::move(image));
   if (!model) return pass(model);
-  // The matrix products have no AVX-512 set of their own: there that level means the one below.
-  auto kernels = choose_kernels(isa == "avx512" ? "avx2" : isa);
+  auto kernels = choose_kernels(isa);
   if (!kernels) return pass(kernels);
   auto attend = choose_attend_kernel(isa);
   if (!attend) return pass(attend);

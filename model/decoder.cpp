@@ -11,6 +11,8 @@ namespace {
 // More parts than threads, so that a thread that lost its core does not hold up the others.
 uint32_t parts_of(const ThreadTeam& team) { return team.size() == 1 ? 1 : team.size() * 4; }
 
+constexpr uint32_t kQuantisedAtOnce = 4;  // rows: fewer are not worth another thread
+
 // The output rows of one part, on a 16-row grid: parts do not share cache lines.
 struct Slice {
   uint32_t begin, end;
@@ -26,28 +28,20 @@ void add(float* x, const float* y, size_t n) {
   for (size_t i = 0; i < n; ++i) x[i] += y[i];
 }
 
-struct FreeAligned {
-  void operator()(float* p) const { ::operator delete[](p, kAlignment); }
-  static constexpr std::align_val_t kAlignment{64};
-};
 using Floats = std::unique_ptr<float[], FreeAligned>;
 
-// Aligned, or every other vector load would cross a cache line (measured: a third of a 32-row
-// step). Uninitialised: pages of rows that no step has used stay untouched.
-Floats floats(size_t n) {
-  return Floats(static_cast<float*>(::operator new[](n * sizeof(float), FreeAligned::kAlignment)));
-}
-
-uint32_t round_up(uint32_t n) { return (n + 15) / 16 * 16; }
+Floats floats(size_t n) { return aligned_array<float>(n); }
 
 }  // namespace
 
 struct Decoder::Buffers {
   Buffers(const ModelImage& model, const Kernels& set, ThreadTeam& threads);
 
-  void matmul(const Weight& w, const float* in, float* out, uint32_t part) const;
-  void attention_inputs(const LayerWeights& layer, uint32_t part) const;
-  void gated(const LayerWeights& layer, uint32_t part) const;
+  Activations operand(const float* in, uint32_t rows, uint32_t cols) const;
+  void matmul(const Weight& w, const Activations& in, float* out, uint32_t part) const;
+  void product(const Weight& w, const float* in, float* out) const;
+  void attention_inputs(const LayerWeights& layer, const Activations& in, uint32_t part) const;
+  void gated(const LayerWeights& layer, const Activations& in, uint32_t part) const;
   template <class Work>
   void in_parts(const Work& work) const;
 
@@ -61,7 +55,7 @@ struct Decoder::Buffers {
   const Kernels& kernels;
   ThreadTeam& team;
   const ModelConfig& config;
-  const uint32_t q_width, kv_width, parts, widest;
+  const uint32_t q_width, kv_width, parts, widest, scratch_floats;
   uint32_t n = 0;  // rows of the present step
   uint32_t positions[kRowsMax] = {};
   Floats x,
@@ -69,7 +63,8 @@ struct Decoder::Buffers {
   Floats q, attended;  // [kRowsMax, n_heads * head_dim]
   Floats k, v;         // [kRowsMax, n_kv_heads * head_dim]
   Floats gate, up;     // [kRowsMax, d_ff]
-  Floats scratch;      // [parts, widest]: one dequantised row each
+  Floats scratch;      // [parts, scratch_floats]
+  ActivationBuffer quantised;
 };
 
 Decoder::Buffers::Buffers(const ModelImage& model, const Kernels& set, ThreadTeam& threads)
@@ -80,7 +75,8 @@ Decoder::Buffers::Buffers(const ModelImage& model, const Kernels& set, ThreadTea
       q_width(config.n_heads * config.head_dim),
       kv_width(config.n_kv_heads * config.head_dim),
       parts(parts_of(threads)),
-      widest(round_up(std::max({config.d_model, config.d_ff, q_width}))),
+      widest(std::max({config.d_model, config.d_ff, q_width})),
+      scratch_floats(matmul_scratch_floats(widest)),
       x(floats(size_t{kRowsMax} * config.d_model)),
       normed(floats(size_t{kRowsMax} * config.d_model)),
       q(floats(size_t{kRowsMax} * q_width)),
@@ -89,11 +85,26 @@ Decoder::Buffers::Buffers(const ModelImage& model, const Kernels& set, ThreadTea
       v(floats(size_t{kRowsMax} * kv_width)),
       gate(floats(size_t{kRowsMax} * config.d_ff)),
       up(floats(size_t{kRowsMax} * config.d_ff)),
-      scratch(floats(size_t{parts} * widest)) {}
+      scratch(floats(size_t{parts} * scratch_floats)),
+      quantised(kRowsMax, widest) {}
 
-void Decoder::Buffers::matmul(const Weight& w, const float* in, float* out, uint32_t part) const {
+// Quantises the rows; the operand before is gone.
+Activations Decoder::Buffers::operand(const float* in, uint32_t rows, uint32_t cols) const {
+  const Activations made = quantised.of(in, rows, cols);
+  team.run(rows, kQuantisedAtOnce,
+           [&](uint32_t begin, uint32_t end) { kernels.quantise(made, begin, end); });
+  return made;
+}
+
+void Decoder::Buffers::matmul(const Weight& w, const Activations& in, float* out,
+                              uint32_t part) const {
   const Slice rows(w.n_rows, part, parts);
-  kernels.matmul(w, in, n, rows.begin, rows.end, out, scratch.get() + size_t{part} * widest);
+  kernels.matmul(w, in, rows.begin, rows.end, out, scratch.get() + size_t{part} * scratch_floats);
+}
+
+void Decoder::Buffers::product(const Weight& w, const float* in, float* out) const {
+  const Activations made = operand(in, n, w.n_cols);
+  in_parts([&](uint32_t part) { matmul(w, made, out, part); });
 }
 
 // Captures one reference only: std::function then needs no memory of its own.
@@ -117,16 +128,18 @@ void Decoder::Buffers::embed(std::span<const uint32_t> tokens) const {
   }
 }
 
-void Decoder::Buffers::attention_inputs(const LayerWeights& layer, uint32_t part) const {
-  matmul(layer.wq, normed.get(), q.get(), part);
-  matmul(layer.wk, normed.get(), k.get(), part);
-  matmul(layer.wv, normed.get(), v.get(), part);
+void Decoder::Buffers::attention_inputs(const LayerWeights& layer, const Activations& in,
+                                        uint32_t part) const {
+  matmul(layer.wq, in, q.get(), part);
+  matmul(layer.wk, in, k.get(), part);
+  matmul(layer.wv, in, v.get(), part);
 }
 
 void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
   const LayerWeights& layer = image.layer(index);
   norm(layer.attn_norm);
-  in_parts([&](uint32_t part) { attention_inputs(layer, part); });
+  const Activations in = operand(normed.get(), n, config.d_model);
+  in_parts([&](uint32_t part) { attention_inputs(layer, in, part); });
   attention.attend({.layer = index,
                     .n_rows = n,
                     .positions = positions,
@@ -134,14 +147,15 @@ void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
                     .k = k.get(),
                     .v = v.get(),
                     .out = attended.get()});
-  in_parts([&](uint32_t part) { matmul(layer.wo, attended.get(), normed.get(), part); });
+  product(layer.wo, attended.get(), normed.get());
   add(x.get(), normed.get(), size_t{n} * config.d_model);
 }
 
 // A part's own rows of gate and up meet here, without another round of the team.
-void Decoder::Buffers::gated(const LayerWeights& layer, uint32_t part) const {
-  matmul(layer.w_gate, normed.get(), gate.get(), part);
-  matmul(layer.w_up, normed.get(), up.get(), part);
+void Decoder::Buffers::gated(const LayerWeights& layer, const Activations& in,
+                             uint32_t part) const {
+  matmul(layer.w_gate, in, gate.get(), part);
+  matmul(layer.w_up, in, up.get(), part);
   const Slice rows(config.d_ff, part, parts);
   for (uint32_t m = 0; m < n; ++m) {
     const size_t at = size_t{m} * config.d_ff + rows.begin;
@@ -151,20 +165,17 @@ void Decoder::Buffers::gated(const LayerWeights& layer, uint32_t part) const {
 
 void Decoder::Buffers::feed_forward(const LayerWeights& layer) const {
   norm(layer.ffn_norm);
-  in_parts([&](uint32_t part) { gated(layer, part); });
-  in_parts([&](uint32_t part) { matmul(layer.w_down, gate.get(), normed.get(), part); });
+  const Activations in = operand(normed.get(), n, config.d_model);
+  in_parts([&](uint32_t part) { gated(layer, in, part); });
+  product(layer.w_down, gate.get(), normed.get());
   add(x.get(), normed.get(), size_t{n} * config.d_model);
 }
 
 void Decoder::Buffers::logits(uint32_t n_logits, float* out) const {
   norm(image.output_norm());
-  const Weight& head = image.head();
   const float* last = normed.get() + size_t{n - n_logits} * config.d_model;
-  in_parts([&](uint32_t part) {
-    const Slice rows(head.n_rows, part, parts);
-    kernels.matmul(head, last, n_logits, rows.begin, rows.end, out,
-                   scratch.get() + size_t{part} * widest);
-  });
+  const Activations in = operand(last, n_logits, config.d_model);
+  in_parts([&](uint32_t part) { matmul(image.head(), in, out, part); });
 }
 
 Decoder::Decoder(const ModelImage& image, const Kernels& kernels, ThreadTeam& team)

@@ -25,20 +25,19 @@ enum class WeightType : uint32_t {  // stored: never renumber
   f32 = 1,
   f16 = 2,
   bf16 = 3,
-  w4 = 4,  // w = d*q + m; per block of 32 columns f16 {d, m} and 16 bytes: byte j = q[j] |
-           // q[j+16]<<4
+  w4 = 4,  // w = d*q + m; per block of 32 columns of a row f16 {d, m}, q 4-bit
   w8 = 5,  // w = d*q (+ m); per block an f16 d (and m), q signed 8-bit
 };
 
-// A matrix in the image. y = W x. Row r's blocks are contiguous.
+// A matrix in the image. y = W x. w4 and w8 interleave the rows of a group: model/weight_layout.h.
 struct Weight {
   WeightType type = WeightType::f32;
   uint32_t n_rows = 0;                // outputs
   uint32_t n_cols = 0;                // inputs, a multiple of block for w4 and w8
   uint32_t block = 0;                 // columns per scale: 32 (w4), 16 or 32 (w8), 0 otherwise
   uint32_t has_min = 0;               // w8: scales are {d, m}; w4: always
-  const std::byte* values = nullptr;  // w4: [n_rows, n_cols/2]; w8: s8 [n_rows, n_cols]; else rows
-  const uint16_t* scales = nullptr;   // f16 [n_rows, n_cols/block, 1 or 2]
+  const std::byte* values = nullptr;  // rows; w4, w8: [groups of 16 rows, n_cols/block, codes]
+  const uint16_t* scales = nullptr;   // f16 [groups, n_cols/block, 1 or 2, 16]
 };
 
 // Rows of one layer, names as in the literature.

@@ -1,5 +1,6 @@
-// GGUF blocks to w4 and w8. The nibble order of Q4_0 and Q4_1 is that of w4. A K block is 256
-// columns with scales of scales; each of its 8 or 16 sub-blocks becomes a block of the image.
+// GGUF blocks to w4 and w8, each by itself, and from there to its place among the other rows'. The
+// nibble order of Q4_0 and Q4_1 is that of w4. A K block is 256 columns with scales of scales; each
+// of its 8 or 16 sub-blocks becomes a block of the image.
 #include "model/image_blocks.h"
 
 #include <cmath>
@@ -7,6 +8,7 @@
 
 #include "ipc/half.h"
 #include "model/gguf_parse.h"
+#include "model/weight_layout.h"
 
 namespace polykv {
 namespace {
@@ -174,16 +176,37 @@ const BlockForm* block_form(GgufType type) {
   return nullptr;
 }
 
-bool copy_blocks(const GgufTensor& tensor, const BlockForm& form, BlockTarget to) {
+void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint32_t block,
+                 BlockTarget to) {
+  std::byte* codes = to.values + code_offset(form, row, block);
+  const uint32_t n_bytes = form.type == WeightType::w4 ? form.block / 2 : form.block;
+  for (uint32_t i = 0; i < n_bytes; i += 4) {
+    uint32_t four;
+    std::memcpy(&four, from.codes + i, sizeof four);
+    if (form.type == WeightType::w8) four ^= 0x80808080;  // the same as adding kCodeZero to each
+    std::memcpy(codes + i * kGroupRows, &four, sizeof four);
+  }
+  std::byte* scales = to.scales + scale_offset(form, row, block) * 2;
+  for (uint32_t i = 0; i <= form.has_min; ++i) {
+    std::memcpy(scales + size_t{i} * kGroupRows * 2, from.scales + size_t{i} * 2, 2);
+  }
+}
+
+bool copy_blocks(const GgufTensor& tensor, const BlockForm& blocks, const Weight& form,
+                 BlockTarget to) {
   const GgufTypeInfo& file = *gguf_type_info(static_cast<uint32_t>(tensor.type));
-  const size_t values = form.type == WeightType::w4 ? file.block / 2 : file.block;
-  const size_t scales = size_t{file.block} / form.block * 2 * (1 + form.has_min);
+  const uint32_t n_bytes = form.type == WeightType::w4 ? form.block / 2 : form.block;
+  const uint32_t in_file = file.block / form.block;  // blocks of the image in one of the file
+  std::byte codes[256], scales[64];
   const std::byte* block = tensor.data.data();
-  for (size_t left = tensor.data.size(); left >= file.bytes; left -= file.bytes) {
-    if (!form.copy(block, to)) return false;
-    block += file.bytes;
-    to.values += values;
-    to.scales += scales;
+  for (uint32_t row = 0; row < form.n_rows; ++row) {
+    for (uint32_t b = 0; b < row_blocks(form); b += in_file, block += file.bytes) {
+      if (!blocks.copy(block, {codes, scales})) return false;
+      for (uint32_t i = 0; i < in_file; ++i) {
+        const size_t first_scale = size_t{i} * 2 * (1 + form.has_min);
+        place_block({codes + size_t{i} * n_bytes, scales + first_scale}, form, row, b + i, to);
+      }
+    }
   }
   return true;
 }

@@ -17,13 +17,24 @@ struct BlockForm {
   uint32_t block;   // columns per scale in the image; a block of the file may hold several
   uint32_t has_min;
   bool rounds;  // scales are products of the file's numbers, rounded to f16
-  // One block of the file; false if a number is not finite or its scale is too large for f16.
+  // One block of the file: its codes, of w4 (byte j = code j | code j + 16 << 4) or w8 (signed),
+  // and {d} or {d, m} of each of its blocks. false if a number is not finite or a scale is too
+  // large for f16.
   bool (*copy)(const std::byte* block, BlockTarget to);
 };
 
 const BlockForm* block_form(GgufType type);  // nullptr: the type has no blocks
 
-// All blocks of a tensor of that form.
-bool copy_blocks(const GgufTensor& tensor, const BlockForm& form, BlockTarget to);
+// One block of the image before it takes its place.
+struct PackedBlock {
+  const std::byte* codes;
+  const std::byte* scales;
+};
+void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint32_t block,
+                 BlockTarget to);
+
+// All blocks of a tensor of that form. `to` is zero before.
+bool copy_blocks(const GgufTensor& tensor, const BlockForm& blocks, const Weight& form,
+                 BlockTarget to);
 
 }  // namespace polykv

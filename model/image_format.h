@@ -12,7 +12,7 @@ namespace polykv {
 
 inline constexpr uint64_t kImageMagic =
     0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
-inline constexpr uint32_t kImageAbi = 2;
+inline constexpr uint32_t kImageAbi = 3;
 inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
 inline constexpr uint32_t kNoToken = 0xffffffff;
 inline constexpr uint16_t kNoLayer = 0xffff;

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "model/weight_layout.h"
+
 namespace polykv {
 namespace {
 
@@ -125,6 +127,7 @@ std::optional<std::string> check_config(const ModelConfig& c) {
 std::optional<WeightBytes> weight_bytes(const Weight& w) {
   const uint64_t cells =
       static_cast<uint64_t>(w.n_rows) * w.n_cols;  // both are range-checked: < 2^44
+  const uint64_t grouped = uint64_t{row_groups(w)} * kGroupRows * w.n_cols;
   const bool plain = w.block == 0 && w.has_min == 0;
   if (w.has_min > 1) return std::nullopt;
   switch (w.type) {
@@ -135,10 +138,10 @@ std::optional<WeightBytes> weight_bytes(const Weight& w) {
       return plain ? std::optional(WeightBytes{cells * 2, 0}) : std::nullopt;
     case WeightType::w4:
       if (w.block != 32 || w.has_min != 1 || w.n_cols % 32 != 0) return std::nullopt;
-      return WeightBytes{cells / 2, cells / 32 * 4};
+      return WeightBytes{grouped / 2, grouped / 32 * 4};
     case WeightType::w8:
       if ((w.block != 16 && w.block != 32) || w.n_cols % w.block != 0) return std::nullopt;
-      return WeightBytes{cells, cells / w.block * 2 * (1 + w.has_min)};
+      return WeightBytes{grouped, grouped / w.block * 2 * (1 + w.has_min)};
   }
   return std::nullopt;
 }

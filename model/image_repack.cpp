@@ -80,7 +80,9 @@ Status check_shape(const GgufTensor& tensor, const PlannedTensor& planned) {
 }
 
 bool copy_all(const GgufTensor& tensor, const Weight& form, BlockTarget to) {
-  if (const BlockForm* blocks = block_form(tensor.type)) return copy_blocks(tensor, *blocks, to);
+  if (const BlockForm* blocks = block_form(tensor.type)) {
+    return copy_blocks(tensor, *blocks, form, to);
+  }
   const bool widen = form.type == WeightType::f32;
   if (tensor.type == GgufType::f32) return copy_f32(tensor.data, !widen, to.values);
   if (tensor.type == GgufType::f16) return copy_f16(tensor.data, widen, to.values);

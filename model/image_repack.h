@@ -13,8 +13,8 @@ namespace polykv {
 // (both are named); unsupported_model if a norm is quantised.
 Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planned);
 
-// Fills values and scales (of weight_bytes() of the form). bad_model_file if a number is not
-// finite.
+// Fills values and scales, which are zero and of weight_bytes() of the form. bad_model_file if a
+// number is not finite.
 Status repack(const GgufTensor& tensor, const Weight& form, std::span<std::byte> values,
               std::span<std::byte> scales);
 

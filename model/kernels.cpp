@@ -5,35 +5,21 @@
 #include <cmath>
 
 #include "ipc/half.h"
+#include "model/weight_layout.h"
 
 namespace polykv {
 namespace {
 
 // d * q has at most 11 + 8 significant bits and is exact in f32, so d * q + m is rounded once, with
 // or without a fused multiply-add: every implementation gives the same bits.
-void dequantise_w4(const Weight& w, uint32_t row, float* out) {
-  const uint32_t n_blocks = w.n_cols / 32;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(w.values) + size_t{row} * n_blocks * 16;
-  const uint16_t* scales = w.scales + size_t{row} * n_blocks * 2;
-  for (uint32_t b = 0; b < n_blocks; ++b, bytes += 16, scales += 2, out += 32) {
+void dequantise_packed(const Weight& w, uint32_t row, float* out) {
+  for (uint32_t b = 0; b < row_blocks(w); ++b, out += w.block) {
+    const uint16_t* scales = w.scales + scale_offset(w, row, b);
     const float d = half_to_float(scales[0]);
-    const float m = half_to_float(scales[1]);
-    for (uint32_t j = 0; j < 16; ++j) {
-      out[j] = d * static_cast<float>(bytes[j] & 15) + m;
-      out[j + 16] = d * static_cast<float>(bytes[j] >> 4) + m;
+    const float m = w.has_min == 1 ? half_to_float(scales[kGroupRows]) : 0.0f;
+    for (uint32_t j = 0; j < w.block; ++j) {
+      out[j] = d * static_cast<float>(code_at(w, row, b, j)) + m;
     }
-  }
-}
-
-void dequantise_w8(const Weight& w, uint32_t row, float* out) {
-  const uint32_t n_blocks = w.n_cols / w.block;
-  const uint32_t per_block = w.has_min ? 2 : 1;
-  const auto* q = reinterpret_cast<const int8_t*>(w.values) + size_t{row} * w.n_cols;
-  const uint16_t* scales = w.scales + size_t{row} * n_blocks * per_block;
-  for (uint32_t b = 0; b < n_blocks; ++b, q += w.block, scales += per_block, out += w.block) {
-    const float d = half_to_float(scales[0]);
-    const float m = w.has_min ? half_to_float(scales[1]) : 0.0f;
-    for (uint32_t j = 0; j < w.block; ++j) out[j] = d * static_cast<float>(q[j]) + m;
   }
 }
 
@@ -51,9 +37,8 @@ void dequantise_w16(const Weight& w, uint32_t row, float* out) {
 void dequantise_row(const Weight& w, uint32_t row, float* out) {
   switch (w.type) {
     case WeightType::w4:
-      return dequantise_w4(w, row, out);
     case WeightType::w8:
-      return dequantise_w8(w, row, out);
+      return dequantise_packed(w, row, out);
     case WeightType::f16:
     case WeightType::bf16:
       return dequantise_w16(w, row, out);

@@ -8,30 +8,46 @@
 #include <string_view>
 
 #include "ipc/result.h"
+#include "model/activations.h"
 #include "model/image.h"
 
 namespace polykv {
 
-// y[m, r] = sum_c w[r, c] * x[m, c] for r in [row_begin, row_end). Weights are dequantised to f32
-// (exactly), products and sums are f32. x: [n, w.n_cols]; y: [n, w.n_rows]; scratch: [w.n_cols].
-using MatmulFn = void (*)(const Weight& w, const float* x, uint32_t n, uint32_t row_begin,
+// Quantises rows [begin, end) of x. Every set gives the same bits.
+using QuantiseFn = void (*)(const Activations& x, uint32_t begin, uint32_t end);
+
+// y[m, r] = sum_c w[r, c] * x[m, c] for r in [row_begin, row_end); row_begin is a multiple of 16,
+// row_end too or n_rows. y: [x.n, w.n_rows]. scratch: [matmul_scratch_floats(w.n_cols)].
+//   w4, w8: x quantised. Sums over a block are integers and exact; then, block by block,
+//           y = fma(d, scale * sum, y) and y = fma(m, sum of x, y): the same bits in every set.
+//   else:   x in f32, products and sums f32.
+using MatmulFn = void (*)(const Weight& w, const Activations& x, uint32_t row_begin,
                           uint32_t row_end, float* y, float* scratch);
 
 struct Kernels {
-  std::string_view name;  // "ref", "avx2"
+  std::string_view name;  // "ref", "avx2", "avx512"
+  QuantiseFn quantise;
   MatmulFn matmul;
 };
-void matmul_ref(const Weight& w, const float* x, uint32_t n, uint32_t row_begin, uint32_t row_end,
+inline constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
+  return (n_cols + 15) / 16 * 16 * 2;  // two rows
+}
+
+void quantise_ref(const Activations& x, uint32_t begin, uint32_t end);
+void quantise_avx2(const Activations& x, uint32_t begin, uint32_t end);
+void matmul_ref(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                 float* y, float* scratch);
-void matmul_avx2(const Weight& w, const float* x, uint32_t n, uint32_t row_begin, uint32_t row_end,
+void matmul_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                  float* y, float* scratch);
+void matmul_avx512(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
+                   float* y, float* scratch);
 
 // The best set that this CPU has and that reproduces a known vector; `force` ("" = best) names one.
 Result<Kernels> choose_kernels(std::string_view force = "");
 std::span<const Kernels> kernel_sets();  // all that this CPU can run
 int kernel_fallbacks();                  // sets refused by their self-test
 
-// Row `row` of w as f32. out: [n_cols]. Used for embeddings, by prefill and by matmul_ref.
+// Row `row` of w as f32, exactly. out: [n_cols]. For embeddings and for prefill.
 void dequantise_row(const Weight& w, uint32_t row, float* out);
 
 // out = x / rms(x) * weight. x, weight, out: [n].

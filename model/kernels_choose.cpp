@@ -5,40 +5,46 @@
 #include <vector>
 
 #include "model/kernels.h"
+#include "model/weight_layout.h"
 
 namespace polykv {
 namespace {
 
-constexpr uint32_t kTestRows = 3, kTestCols = 96, kTestInputs = 5;
+constexpr uint32_t kTestRows = 19, kTestCols = 96, kTestInputs = 9;
+constexpr uint32_t kTestGroups = 2;
 
-// Small integers as weights, scales and inputs: every sum is exact in f32, whatever its order.
+// Small integers as weights, scales and inputs: every sum is exact in f32, whatever its order, and
+// so are inputs in 16 bits.
 int test_code(uint32_t row, uint32_t col) { return static_cast<int>((row * 7 + col * 5) % 16); }
 int test_input(uint32_t m, uint32_t col) { return static_cast<int>((m * 3 + col * 11) % 17) - 8; }
 
 struct TestMatrix {
-  std::array<std::byte, kTestRows * kTestCols * 4> values{};
-  std::array<uint16_t, kTestRows * kTestCols / 16> scales{};
+  std::array<std::byte, kTestGroups * kGroupRows * kTestCols * 4> values{};
+  std::array<uint16_t, kTestGroups * kGroupRows * kTestCols / 16> scales{};
   Weight weight;
 };
 
 void fill_scales(TestMatrix& t) {
   constexpr uint16_t kOne = 0x3c00, kMinusEight = 0xc800;
   for (size_t i = 0; i < t.scales.size(); ++i) {
-    t.scales[i] = t.weight.has_min == 1 && i % 2 == 1 ? kMinusEight : kOne;
+    t.scales[i] = t.weight.has_min == 1 && i / kGroupRows % 2 == 1 ? kMinusEight : kOne;
   }
 }
 
 void put_code(TestMatrix& t, uint32_t row, uint32_t col) {
   const int q = test_code(row, col);
-  const WeightType type = t.weight.type;
-  if (type == WeightType::w4) {
-    const size_t at = row * (kTestCols / 2) + col / 32 * 16 + col % 16;
-    t.values[at] |= static_cast<std::byte>(col % 32 < 16 ? q : q << 4);
-  } else if (type == WeightType::w8) {
-    t.values[row * kTestCols + col] = static_cast<std::byte>(t.weight.has_min == 1 ? q : q - 8);
-  } else {
+  const Weight& w = t.weight;
+  if (!is_packed(w)) {
     const float value = static_cast<float>(q - 8);
     std::memcpy(&t.values[(row * kTestCols + col) * sizeof value], &value, sizeof value);
+    return;
+  }
+  const uint32_t in = col % w.block;
+  std::byte* codes = &t.values[code_offset(w, row, col / w.block)];
+  if (w.type == WeightType::w4) {
+    codes[in % 16 / 4 * 64 + in % 4] |= static_cast<std::byte>(in < 16 ? q : q << 4);
+  } else {
+    codes[in / 4 * 64 + in % 4] = static_cast<std::byte>((w.has_min == 1 ? q : q - 8) + kCodeZero);
   }
 }
 
@@ -65,16 +71,19 @@ int expected(uint32_t m, uint32_t row) {
   return sum;
 }
 
-bool reproduces(MatmulFn matmul, const TestForm& form) {
+bool reproduces(const Kernels& set, const TestForm& form) {
   TestMatrix t;
   make_test_matrix(form, t);
   std::array<float, kTestInputs * kTestCols> x{};
   for (uint32_t i = 0; i < x.size(); ++i) {
     x[i] = static_cast<float>(test_input(i / kTestCols, i % kTestCols));
   }
+  const ActivationBuffer buffer(kTestInputs, kTestCols);
+  const Activations in = buffer.of(x.data(), kTestInputs, kTestCols);
+  set.quantise(in, 0, kTestInputs);
   std::array<float, kTestInputs * kTestRows> y{};
-  std::array<float, kTestCols> scratch{};
-  matmul(t.weight, x.data(), kTestInputs, 0, kTestRows, y.data(), scratch.data());
+  std::array<float, matmul_scratch_floats(kTestCols)> scratch{};
+  set.matmul(t.weight, in, 0, kTestRows, y.data(), scratch.data());
   bool same = true;
   for (uint32_t i = 0; i < y.size(); ++i) {
     same = same && y[i] == static_cast<float>(expected(i / kTestRows, i % kTestRows));
@@ -85,10 +94,11 @@ bool reproduces(MatmulFn matmul, const TestForm& form) {
 bool trusted(const Kernels& set) {
   constexpr TestForm kForms[] = {{WeightType::w4, 32, 1},
                                  {WeightType::w8, 32, 1},
+                                 {WeightType::w8, 32, 0},
                                  {WeightType::w8, 16, 0},
                                  {WeightType::f32, 0, 0}};
   bool all = true;
-  for (const TestForm& form : kForms) all = all && reproduces(set.matmul, form);
+  for (const TestForm& form : kForms) all = all && reproduces(set, form);
   return all;
 }
 
@@ -102,10 +112,15 @@ std::vector<Kernels> candidates() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
-    sets.push_back({"avx2", matmul_avx2});
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
+      sets.push_back({"avx512", quantise_avx2, matmul_avx512});
+    }
+    sets.push_back({"avx2", quantise_avx2, matmul_avx2});
   }
 #endif
-  sets.push_back({"ref", matmul_ref});
+  sets.push_back({"ref", quantise_ref, matmul_ref});
   return sets;
 }
 

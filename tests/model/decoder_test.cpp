@@ -54,14 +54,15 @@ TEST(Decoder, PredictsWhatAnIndependentImplementationPredicts) {
   const test::Agreement found = test::compare(fixture(), logits);
   std::printf("KLD median %.3g mean %.3g, top-1 same %.4f\n", found.median_kld, found.mean_kld,
               found.same_top);
-  EXPECT_LE(found.median_kld, 1e-9);
-  EXPECT_LE(found.mean_kld, 1e-9);
+  // Activations of 16 bits: measured 9e-8 and 1.5e-7 (in f32 it was 1e-12).
+  EXPECT_LE(found.median_kld, 3e-7);
+  EXPECT_LE(found.mean_kld, 6e-7);
   EXPECT_GE(found.same_top, 0.998);
   for (size_t i = 0; i < fixture().full_positions.size(); ++i) {
     const size_t n = fixture().n_vocab, ours = fixture().full_positions[i] * n;
     if (fixture().full_positions[i] >= n_compared) continue;
     for (size_t t = 0; t < n; ++t) {
-      ASSERT_NEAR(logits[ours + t], fixture().full_logits[i * n + t], 2e-3) << "token " << t;
+      ASSERT_NEAR(logits[ours + t], fixture().full_logits[i * n + t], 1e-2) << "token " << t;
     }
   }
 }
@@ -69,7 +70,18 @@ TEST(Decoder, PredictsWhatAnIndependentImplementationPredicts) {
 TEST(Decoder, TheReferenceKernelsPredictTheSame) {
   POLYKV_NEEDS_MODEL();
   const std::vector<float> logits = decode(fixture().window().first(48), 16, 2, "ref");
-  EXPECT_LE(test::compare(fixture(), logits).median_kld, 1e-9);
+  EXPECT_LE(test::compare(fixture(), logits).median_kld, 5e-7);
+}
+
+// Packed weights give the same bits everywhere; what remains is rounding of norms and attention,
+// which no set replaces.
+TEST(Decoder, EveryKernelSetGivesTheSameBits) {
+  POLYKV_NEEDS_MODEL();
+  const auto tokens = fixture().window().first(6);
+  const std::vector<float> wanted = decode(tokens, 6, 1, "ref");
+  for (const Kernels& set : kernel_sets()) {
+    EXPECT_TRUE(same_bits(decode(tokens, 6, 1, set.name), wanted)) << set.name;
+  }
 }
 
 TEST(Decoder, BitsDoNotDependOnThreadsOrChunks) {

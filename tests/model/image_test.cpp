@@ -61,14 +61,17 @@ float file_value(const test::WrittenTensor& tensor, size_t i) {
 float image_value(const Weight& w, size_t row, size_t col) {
   const size_t i = row * w.n_cols + col;
   const auto* bytes = reinterpret_cast<const unsigned char*>(w.values);
+  const size_t block = row / 16 * (w.n_cols / 32) + col / 32;  // groups of 16 rows
+  const size_t in = col % 32, lane = row % 16;
   if (w.type == WeightType::w4) {
-    const unsigned char byte = bytes[i / 32 * 16 + i % 16];
-    const float d = half_to_float(w.scales[i / 32 * 2]),
-                m = half_to_float(w.scales[i / 32 * 2 + 1]);
-    return d * static_cast<float>(i % 32 < 16 ? byte & 15 : byte >> 4) + m;
+    const unsigned char byte = bytes[block * 256 + in % 16 / 4 * 64 + lane * 4 + in % 4];
+    const float d = half_to_float(w.scales[block * 32 + lane]),
+                m = half_to_float(w.scales[block * 32 + 16 + lane]);
+    return d * static_cast<float>(in < 16 ? byte & 15 : byte >> 4) + m;
   }
   if (w.type == WeightType::w8) {
-    return half_to_float(w.scales[i / 32]) * static_cast<float>(static_cast<signed char>(bytes[i]));
+    const int code = bytes[block * 512 + in / 4 * 64 + lane * 4 + in % 4] - 128;
+    return half_to_float(w.scales[block * 16 + lane]) * static_cast<float>(code);
   }
   uint16_t bits;
   std::memcpy(&bits, bytes + i * 2, 2);

@@ -2,8 +2,12 @@
 // company.
 #include "model/kernels.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
+#include "model/image_blocks.h"
+#include "model/weight_layout.h"
 #include "tests/model/synthetic_weight.h"
 
 namespace polykv {
@@ -22,18 +26,43 @@ std::vector<float> random_floats(size_t n, uint32_t seed) {
 
 std::vector<float> multiply(const Kernels& set, const Weight& w, const std::vector<float>& x) {
   const auto n = static_cast<uint32_t>(x.size() / w.n_cols);
-  std::vector<float> y(size_t{n} * w.n_rows), scratch(w.n_cols);
-  set.matmul(w, x.data(), n, 0, w.n_rows, y.data(), scratch.data());
+  const ActivationBuffer buffer(n, w.n_cols);
+  const Activations in = buffer.of(x.data(), n, w.n_cols);
+  set.quantise(in, 0, n);
+  std::vector<float> y(size_t{n} * w.n_rows), scratch(matmul_scratch_floats(w.n_cols));
+  set.matmul(w, in, 0, w.n_rows, y.data(), scratch.data());
   return y;
 }
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// One row of a packed matrix, its group's 15 others zero.
+struct OneRow {
+  std::vector<std::byte> bytes;
+  std::vector<uint16_t> scales;
+  Weight weight;
+
+  OneRow(WeightType type, uint32_t block, const std::vector<std::byte>& codes,
+         const std::vector<uint16_t>& halves)
+      : bytes(512), scales(16 * 4) {
+    weight = {type, 1, 32, block, 1, bytes.data(), scales.data()};
+    const size_t n_codes = codes.size() / (32 / block), n_halves = 2;
+    for (uint32_t b = 0; b < 32 / block; ++b) {
+      place_block({codes.data() + b * n_codes,
+                   reinterpret_cast<const std::byte*>(halves.data() + b * n_halves)},
+                  weight, 0, b, {bytes.data(), reinterpret_cast<std::byte*>(scales.data())});
+    }
+  }
+};
 
 TEST(Dequantise, W4BlockHoldsLowNibblesFirst) {
   std::vector<std::byte> bytes(16, std::byte{0xf1});
   bytes[3] = std::byte{0x2e};
-  const uint16_t scales[] = {float_to_half(0.5f), float_to_half(-1.0f)};
-  const Weight w{WeightType::w4, 1, 32, 32, 1, bytes.data(), scales};
+  const OneRow w(WeightType::w4, 32, bytes, {float_to_half(0.5f), float_to_half(-1.0f)});
   std::vector<float> row(32);
-  dequantise_row(w, 0, row.data());
+  dequantise_row(w.weight, 0, row.data());
   EXPECT_EQ(row[0], -0.5f);
   EXPECT_EQ(row[16], 6.5f);
   EXPECT_EQ(row[3], 6.0f);
@@ -43,11 +72,11 @@ TEST(Dequantise, W4BlockHoldsLowNibblesFirst) {
 TEST(Dequantise, W8IsSignedAndTakesItsOwnBlockAndMinimum) {
   std::vector<std::byte> bytes(32, std::byte{0x80});
   bytes[16] = std::byte{127};
-  const uint16_t scales[] = {float_to_half(0.25f), float_to_half(1.0f), float_to_half(2.0f),
-                             float_to_half(-4.0f)};
-  const Weight w{WeightType::w8, 1, 32, 16, 1, bytes.data(), scales};
+  const OneRow w(
+      WeightType::w8, 16, bytes,
+      {float_to_half(0.25f), float_to_half(1.0f), float_to_half(2.0f), float_to_half(-4.0f)});
   std::vector<float> row(32);
-  dequantise_row(w, 0, row.data());
+  dequantise_row(w.weight, 0, row.data());
   EXPECT_EQ(row[0], -31.0f);
   EXPECT_EQ(row[15], -31.0f);
   EXPECT_EQ(row[16], 250.0f);
@@ -76,22 +105,59 @@ TEST(Matmul, UnitVectorsGiveTheDequantisedWeightsExactly) {
   }
 }
 
+// Rounding of f32 sums; where x is quantised, half a step of the block's largest magnitude, too.
 TEST(Matmul, EverySetIsWithinRoundingOfExactSums) {
   for (const auto& shape : weight_shapes()) {
     const SyntheticWeight matrix(shape, 12);
     const std::vector<float> x = random_floats(size_t{5} * shape.n_cols, 13);
+    const float x_top = *std::ranges::max_element(x, {}, [](float v) { return std::abs(v); });
+    const double step = shape.block > 0 ? std::abs(x_top) * 0x1p-15 : 0;
     std::vector<float> row(shape.n_cols);
     for (const Kernels& set : kernel_sets()) {
       const std::vector<float> y = multiply(set, matrix.weight(), x);
       for (uint32_t i = 0; i < y.size(); ++i) {
         dequantise_row(matrix.weight(), i % shape.n_rows, row.data());
-        double sum = 0, size = 0;
+        double sum = 0, size = 0, rounding = 0;
         for (uint32_t c = 0; c < shape.n_cols; ++c) {
           const double product = double{row[c]} * x[size_t{i / shape.n_rows} * shape.n_cols + c];
           sum += product;
           size += std::abs(product);
+          rounding += std::abs(row[c]) * step;
         }
-        ASSERT_NEAR(y[i], sum, size * 6e-7) << set.name << " type " << static_cast<int>(shape.type);
+        ASSERT_NEAR(y[i], sum, size * 6e-7 + rounding)
+            << set.name << " type " << static_cast<int>(shape.type);
+      }
+    }
+  }
+}
+
+TEST(Matmul, PackedProductsHaveTheSameBitsInEverySet) {
+  for (const auto& shape : weight_shapes()) {
+    if (shape.block == 0) continue;
+    const SyntheticWeight matrix(shape, 21);
+    const std::vector<float> x = random_floats(size_t{11} * shape.n_cols, 22);
+    const std::vector<float> wanted = multiply(*choose_kernels("ref"), matrix.weight(), x);
+    for (const Kernels& set : kernel_sets()) {
+      EXPECT_TRUE(same_bits(multiply(set, matrix.weight(), x), wanted))
+          << set.name << " type " << static_cast<int>(shape.type) << " of " << shape.n_cols;
+    }
+  }
+}
+
+// The largest codes meet the largest inputs of one sign: no sum may overflow or saturate.
+TEST(Matmul, ExtremeCodesAndInputsAddUpExactly) {
+  for (const auto& shape : weight_shapes()) {
+    if (shape.block == 0) continue;
+    for (const int byte : {0, 0x7f, 0xff}) {
+      SyntheticWeight matrix(shape, 23);
+      matrix.flatten(byte);
+      for (const float value : {32639.0f, -32639.0f, 1e30f, -1e-30f}) {
+        const std::vector<float> x(size_t{2} * shape.n_cols, value);
+        const std::vector<float> wanted = multiply(*choose_kernels("ref"), matrix.weight(), x);
+        for (const Kernels& set : kernel_sets()) {
+          ASSERT_TRUE(same_bits(multiply(set, matrix.weight(), x), wanted))
+              << set.name << " type " << static_cast<int>(shape.type) << " code " << byte;
+        }
       }
     }
   }
@@ -108,7 +174,7 @@ TEST(Matmul, ARowIsBitwiseTheSameAloneAndInAnyCompany) {
         const auto y = multiply(set, matrix.weight(), {first, first + shape.n_cols});
         alone.insert(alone.end(), y.begin(), y.end());
       }
-      for (uint32_t n = 1; n <= 32; ++n) {
+      for (uint32_t n = 1; n <= 32; n += n < 18 ? 1 : 7) {
         const auto y = multiply(set, matrix.weight(), {x.begin(), x.begin() + n * shape.n_cols});
         ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
             << set.name << " type " << static_cast<int>(shape.type) << " rows " << n;
@@ -122,11 +188,87 @@ TEST(Matmul, ARangeOfRowsWritesOnlyItself) {
     const SyntheticWeight matrix({WeightType::w4, 40, 64, 32, 1}, 16);
     const std::vector<float> x = random_floats(4 * 64, 17);
     const std::vector<float> whole = multiply(set, matrix.weight(), x);
-    std::vector<float> part(whole.size(), 77.0f), scratch(64);
-    set.matmul(matrix.weight(), x.data(), 4, 9, 23, part.data(), scratch.data());
+    std::vector<float> part(whole.size(), 77.0f), scratch(matmul_scratch_floats(64));
+    const ActivationBuffer buffer(4, 64);
+    const Activations in = buffer.of(x.data(), 4, 64);
+    set.quantise(in, 0, 4);
+    set.matmul(matrix.weight(), in, 16, 32, part.data(), scratch.data());
+    set.matmul(matrix.weight(), in, 32, 32, part.data(), scratch.data());
     for (uint32_t i = 0; i < part.size(); ++i) {
-      const bool inside = i % 40 >= 9 && i % 40 < 23;
+      const bool inside = i % 40 >= 16 && i % 40 < 32;
       ASSERT_EQ(part[i], inside ? whole[i] : 77.0f) << set.name << " at " << i;
+    }
+  }
+}
+
+// x = scale * q within half a step, and the planes and sums are those of q.
+void expect_quantised(const Activations& in, uint32_t m, uint32_t b) {
+  const size_t at = size_t{m} * in.n_blocks + b;
+  const BlockFacts& facts = in.facts[at];
+  int sums[2] = {};
+  for (uint32_t i = 0; i < kActivationBlock; ++i) {
+    const int q = in.wide[at * 32 + i];
+    const uint32_t c = b * 32 + i;
+    const float x = c < in.n_cols ? in.x[size_t{m} * in.n_cols + c] : 0;
+    ASSERT_LE(std::abs(q), 32639);
+    ASSERT_EQ(256 * in.planes[at * 64 + i] + in.planes[at * 64 + 32 + i], q);
+    ASSERT_LE(std::abs(facts.scale * static_cast<float>(q) - x), facts.scale / 2);
+    sums[i / 16] += q;
+  }
+  const int all[3] = {sums[0] + sums[1], sums[0], sums[1]};
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(facts.zeros[i], -128 * all[i]);
+    ASSERT_EQ(facts.sums[i], facts.scale * static_cast<float>(all[i]));
+  }
+}
+
+std::vector<float> inputs_to_quantise(uint32_t n, uint32_t n_cols) {
+  std::vector<float> x = random_floats(size_t{n} * n_cols, 24);
+  const float sizes[] = {1, 1e-30f, 1e30f, 0, 1e-42f, 16384, 32639.5f / 32768};
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] *= sizes[i / n_cols % std::size(sizes)];
+  }
+  x[0] = 3.4e38f;
+  x[1] = -2;
+  return x;
+}
+
+TEST(Quantise, IsWithinHalfAStepForEverySize) {
+  for (const uint32_t n_cols : {1u, 31u, 32u, 80u, 576u}) {
+    const std::vector<float> x = inputs_to_quantise(7, n_cols + 1);
+    for (const Kernels& set : kernel_sets()) {
+      const ActivationBuffer buffer(7, n_cols + 1);
+      const Activations in = buffer.of(x.data(), 7, n_cols + 1);
+      set.quantise(in, 0, 7);
+      for (uint32_t m = 0; m < 7; ++m) {
+        for (uint32_t b = 0; b < in.n_blocks; ++b) expect_quantised(in, m, b);
+      }
+    }
+  }
+}
+
+TEST(Quantise, GivesTheSameBitsInEverySet) {
+  const std::vector<float> x = inputs_to_quantise(7, 80);
+  const ActivationBuffer buffer(7, 80), other(7, 80);
+  const Activations wanted = buffer.of(x.data(), 7, 80), in = other.of(x.data(), 7, 80);
+  quantise_ref(wanted, 0, 7);
+  for (const Kernels& set : kernel_sets()) {
+    set.quantise(in, 0, 7);
+    const size_t n = size_t{7} * in.n_blocks;
+    EXPECT_EQ(std::memcmp(in.planes, wanted.planes, n * 64), 0) << set.name;
+    EXPECT_EQ(std::memcmp(in.wide, wanted.wide, n * 64), 0) << set.name;
+    EXPECT_EQ(std::memcmp(in.facts, wanted.facts, n * sizeof(BlockFacts)), 0) << set.name;
+  }
+}
+
+// A step that went wrong must show, not turn into plausible numbers.
+TEST(Quantise, NotANumberReachesTheResult) {
+  const SyntheticWeight matrix({WeightType::w4, 5, 96, 32, 1}, 25);
+  for (const float bad : {INFINITY, -INFINITY, NAN}) {
+    std::vector<float> x = random_floats(96, 26);
+    x[40] = bad;
+    for (const Kernels& set : kernel_sets()) {
+      for (const float y : multiply(set, matrix.weight(), x)) EXPECT_TRUE(std::isnan(y));
     }
   }
 }

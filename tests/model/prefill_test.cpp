@@ -78,11 +78,12 @@ TEST(Prefill, GivesTheDecodersKeysValuesAndPredictions) {
   for (uint32_t at = 0; at < tokens.size(); at += 32) {
     decoder.step(tokens.subspan(at, 32), at, attention, 32, &native[at * image.config().n_vocab]);
   }
-  EXPECT_LE(test::compare(native, logits, image.config().n_vocab).median_kld, 1e-9);
+  // The decoder's activations have 16 bits.
+  EXPECT_LE(test::compare(native, logits, image.config().n_vocab).median_kld, 5e-7);
   ASSERT_EQ(kept.k.size(), image.config().n_layers);
   for (uint32_t layer = 0; layer < image.config().n_layers; ++layer) {
-    expect_near(kept.k[layer], attention.keys(layer), 2e-3);
-    expect_near(kept.v[layer], attention.values(layer), 2e-3);
+    expect_near(kept.k[layer], attention.keys(layer), 1e-2);
+    expect_near(kept.v[layer], attention.values(layer), 1e-2);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "model/kernels.h"
+#include "model/weight_layout.h"
 #include "tests/model/temp_file.h"
 #include "tests/model/tiny_model.h"
 
@@ -102,8 +103,8 @@ bool is_k(GgufType type) {
 float tolerance(GgufType type, const Weight& w, uint32_t row, uint32_t column, float value) {
   if (type == GgufType::f32) return std::abs(value) / 256;  // bf16
   if (!is_k(type)) return 0;
-  const size_t block = (size_t{row} * w.n_cols + column) / w.block;
-  const float m = w.has_min == 1 ? half_to_float(w.scales[block * 2 + 1]) : 0;
+  const uint16_t* scales = w.scales + scale_offset(w, row, column / w.block);
+  const float m = w.has_min == 1 ? half_to_float(scales[kGroupRows]) : 0;
   return (std::abs(value - m) + std::abs(m)) * (1.001F / 2048) + 1e-9F;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -19,7 +20,9 @@ struct WeightShape {
 class SyntheticWeight {
  public:
   SyntheticWeight(const WeightShape& shape, uint32_t seed) : random_(seed) {
-    const uint32_t n_values = shape.n_rows * shape.n_cols;
+    // Rows that fill up the last group hold anything: they must not matter.
+    const uint32_t n_rows = shape.block > 0 ? (shape.n_rows + 15) / 16 * 16 : shape.n_rows;
+    const uint32_t n_values = n_rows * shape.n_cols;
     if (shape.block > 0) fill_scales(n_values / shape.block * (shape.has_min ? 2 : 1));
     fill_values(shape.type, n_values);
     weight_ = {.type = shape.type,
@@ -31,6 +34,8 @@ class SyntheticWeight {
                .scales = scales_.data()};
   }
   const Weight& weight() const { return weight_; }
+  // Every code of w4 or w8 the same.
+  void flatten(int byte) { std::ranges::fill(values_, static_cast<std::byte>(byte)); }
 
  private:
   float uniform() { return std::uniform_real_distribution<float>(-1, 1)(random_); }
@@ -74,6 +79,7 @@ inline std::vector<WeightShape> weight_shapes() {
           {WeightType::w8, 7, 96, 32, 0},  {WeightType::w8, 9, 80, 16, 1},
           {WeightType::w8, 9, 48, 16, 0},  {WeightType::w8, 5, 1536, 32, 1},
           {WeightType::w8, 3, 256, 16, 0}, {WeightType::w8, 3, 16, 16, 0},
+          {WeightType::w4, 16, 32, 32, 1}, {WeightType::w4, 350, 1536, 32, 1},
           {WeightType::f16, 5, 37, 0, 0},  {WeightType::f16, 5, 64, 0, 0},
           {WeightType::bf16, 5, 37, 0, 0}, {WeightType::bf16, 5, 64, 0, 0},
           {WeightType::f32, 5, 1, 0, 0},   {WeightType::f32, 6, 61, 0, 0}};

@@ -1,0 +1,2 @@
+// Attention on encoded bytes.
+#include "tests/bench/memory_region.h"
