@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstring>
+#include <map>
 #include <zmq.hpp>
 
 #include "ipc/fd_socket.h"
@@ -78,16 +80,56 @@ uid_t sender_uid(zmq::message_t& frame) {
   return uid;
 }
 
+// Who sent by which connection, and whose connections have ended. An event of an end comes before
+// anything of a new connection that was given the same descriptor.
+class Senders {
+ public:
+  void watch(zmq::context_t& context, zmq::socket_t& router) {
+    constexpr const char* kEvents = "inproc://ends";
+    if (::zmq_socket_monitor(router.handle(), kEvents, ZMQ_EVENT_DISCONNECTED) != 0) {
+      throw zmq::error_t();
+    }
+    events_ = zmq::socket_t(context, zmq::socket_type::pair);
+    events_.connect(kEvents);
+  }
+
+  void saw(const std::string& sender, zmq::message_t& frame) {
+    note_ends();
+    by_fd_[::zmq_msg_get(frame.handle(), ZMQ_SRCFD)] = sender;
+  }
+
+  std::vector<std::string> take_vanished() {
+    note_ends();
+    return std::exchange(vanished_, {});
+  }
+
+  zmq::socket_t& events() { return events_; }
+
+ private:
+  void note_ends() {
+    for (auto frames = receive_frames(events_); !frames.empty(); frames = receive_frames(events_)) {
+      int32_t fd = -1;  // an event is a 16-bit number and the 32 bits of a descriptor
+      if (frames[0].size() >= 6) std::memcpy(&fd, frames[0].data<char>() + 2, sizeof(fd));
+      const auto found = by_fd_.extract(fd);
+      if (found) vanished_.push_back(found.mapped());
+    }
+  }
+
+  zmq::socket_t events_;
+  std::map<int, std::string> by_fd_;
+  std::vector<std::string> vanished_;
+};
+
 // ZeroMQ's own descriptor is edge-triggered, and a send may swallow its edge. This one stays
 // readable: an epoll of ZeroMQ's descriptor and of an event that is set while input is known to
 // wait.
 class Wakeup {
  public:
-  Status open(zmq::socket_t& socket) {
+  Status open(zmq::socket_t& socket, zmq::socket_t& other) {
     event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
     if (!event_ || !epoll_) return fail_errno("watch the control socket");
-    for (const int fd : {socket.get(zmq::sockopt::fd), event_.get()}) {
+    for (const int fd : {socket.get(zmq::sockopt::fd), other.get(zmq::sockopt::fd), event_.get()}) {
       epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
         return fail_errno("watch the control socket");
@@ -96,9 +138,9 @@ class Wakeup {
     return {};
   }
 
-  void update(zmq::socket_t& socket) {
+  void update(zmq::socket_t& socket, zmq::socket_t& other) {
     uint64_t count = 1;
-    if (has_input(socket)) {
+    if (has_input(socket) || has_input(other)) {
       (void)!::write(event_.get(), &count, sizeof(count));
     } else {
       (void)!::read(event_.get(), &count, sizeof(count));
@@ -145,13 +187,16 @@ struct ControlServer::State {
   zmq::context_t context{1};
   zmq::socket_t router{context, zmq::socket_type::router};
   zmq::socket_t bus{context, zmq::socket_type::xpub};
+  Senders senders;
   Wakeup wakeup;
 
+  void update() { wakeup.update(router, senders.events()); }
   void bind(const std::string& control_path, const std::string& bus_path) {
     set_common(router);
     set_common(bus);
     router.set(zmq::sockopt::router_mandatory, true);
     router.set(zmq::sockopt::backlog, kBacklog);
+    senders.watch(context, router);
     router.bind(endpoint(control_path));
     bus.bind(endpoint(bus_path));
   }
@@ -172,8 +217,10 @@ Result<ControlServer> ControlServer::bind(const std::string& control_path,
   try {
     auto state = std::make_unique<State>();
     state->bind(control_path, bus_path);
-    if (const Status ok = state->wakeup.open(state->router); !ok) return pass(ok);
-    state->wakeup.update(state->router);
+    if (const Status ok = state->wakeup.open(state->router, state->senders.events()); !ok) {
+      return pass(ok);
+    }
+    state->update();
     return ControlServer(std::move(state));
   } catch (const zmq::error_t& error) {
     return zmq_failure(cat("bind ", control_path, " and ", bus_path), error);
@@ -183,12 +230,13 @@ Result<ControlServer> ControlServer::bind(const std::string& control_path,
 std::optional<Request> ControlServer::receive() {
   try {
     auto frames = receive_frames(state_->router);
-    state_->wakeup.update(state_->router);
+    state_->update();
     if (frames.empty()) return std::nullopt;
     Request request{.sender = frames.front().to_string(), .uid = ::geteuid(), .text = {}};
     // Any other number of frames is left empty, and so is refused as a message.
     if (frames.size() == 2) request.text = frames[1].to_string();
     request.uid = sender_uid(frames.back());
+    state_->senders.saw(request.sender, frames.back());
     return request;
   } catch (const zmq::error_t&) {
     return std::nullopt;
@@ -201,10 +249,10 @@ bool ControlServer::send(const std::string& to, const Message& message) {
     const auto flags = zmq::send_flags::dontwait;
     bool sent = state_->router.send(zmq::buffer(to), flags | zmq::send_flags::sndmore).has_value();
     sent = sent && state_->router.send(zmq::buffer(text), flags).has_value();
-    state_->wakeup.update(state_->router);
+    state_->update();
     return sent;
   } catch (const zmq::error_t&) {  // EHOSTUNREACH: nobody of that name is connected
-    state_->wakeup.update(state_->router);
+    state_->update();
     return false;
   }
 }
@@ -217,6 +265,16 @@ void ControlServer::publish(const std::string& topic, const Message& message) {
     (void)state_->bus.send(zmq::buffer(topic), flags | zmq::send_flags::sndmore);
     (void)state_->bus.send(zmq::buffer(message.dump()), flags);
   } catch (const zmq::error_t&) {  // the bus is only a hint
+  }
+}
+
+std::vector<std::string> ControlServer::take_vanished() {
+  try {
+    auto vanished = state_->senders.take_vanished();
+    state_->update();
+    return vanished;
+  } catch (const zmq::error_t&) {
+    return {};
   }
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ipc/message.h"
 
@@ -32,6 +33,8 @@ class ControlServer {
   std::optional<Request> receive();
   bool send(const std::string& to, const Message& message);  // false: peer gone or full
   void publish(const std::string& topic, const Message& message);
+  // Senders of requests whose connection has ended since the last call. poll_fd() tells of them.
+  std::vector<std::string> take_vanished();
   int poll_fd() const;  // readable (level-triggered) as long as receive() may have something
 
   ControlServer(ControlServer&&) noexcept;

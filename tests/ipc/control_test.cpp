@@ -96,6 +96,31 @@ TEST(Control, send_to_a_stranger_or_a_vanished_peer_says_false) {
   EXPECT_FALSE(sent);
 }
 
+TEST(Control, a_sender_that_vanishes_is_told_once_and_nobody_else_is) {
+  Runtime runtime;
+  ASSERT_TRUE(runtime.server);
+  auto stays = ControlClient::connect(runtime.control, "stays");
+  ASSERT_TRUE(stays && stays->send(ask("r1")));
+  EXPECT_EQ(next_request(*runtime.server).sender, "stays");
+  for (const char* name : {"first", "second"}) {
+    {
+      auto client = ControlClient::connect(runtime.control, name);
+      ASSERT_TRUE(client && client->send(ask("r1")));
+      EXPECT_EQ(next_request(*runtime.server).sender, name);
+      EXPECT_TRUE(runtime.server->take_vanished().empty());
+    }
+    std::vector<std::string> vanished;
+    while (vanished.empty()) {
+      ASSERT_TRUE(readable(runtime.server->poll_fd(), kWaitMs));
+      (void)runtime.server->receive();
+      vanished = runtime.server->take_vanished();
+    }
+    EXPECT_EQ(vanished, std::vector<std::string>{name});
+  }
+  ASSERT_TRUE(stays->send(ask("r2")));
+  EXPECT_EQ(next_request(*runtime.server).sender, "stays");
+}
+
 TEST(Control, a_peer_that_never_reads_costs_dropped_messages_and_no_block) {
   Runtime runtime;
   ASSERT_TRUE(runtime.server);
