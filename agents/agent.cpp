@@ -128,6 +128,7 @@ Status Agent::serve() {
 
 Result<bool> Agent::serve_control(const Message& message) {
   if (message.type() == "stop") return false;
+  if (message.type() == "error") return std::unexpected(error_of(message));  // sent away
   const std::string request = message.text("id");
   if (auto done = serve_request(message); !done) {
     Message failure = error_message(done.error());

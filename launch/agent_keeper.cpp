@@ -1,6 +1,7 @@
 // Start, hello, end, restart of agents.
 #include "launch/agent_keeper.h"
 
+#include <algorithm>
 #include <csignal>
 
 #include "ipc/log.h"
@@ -9,41 +10,73 @@ namespace polykv {
 namespace {
 
 constexpr int kAgentRestartsMax = 5;
+constexpr double kStopSeconds = 5;
 
 }  // namespace
 
-void AgentKeeper::start(const Asker& asker, const Message& message) {
-  const int64_t count = message.integer("count");
+Status AgentKeeper::check_start(int64_t count) const {
   const auto alive = static_cast<int64_t>(agents_.alive());
-  if (count < 1 || alive + count > kAgentsMax) {
-    return replies_.refuse(asker, {ErrorCode::bad_agent_count,
-                                   cat("cannot start ", count, " agents beside ", alive,
-                                       ": from 1 to ", kAgentsMax, " can run in one runtime"),
-                                   cat(count), cat(kAgentsMax)});
-  }
+  if (count >= 1 && alive + count <= kAgentsMax) return {};
+  return fail(ErrorCode::bad_agent_count,
+              cat("cannot start ", count, " agents beside ", alive, ": from 1 to ", kAgentsMax,
+                  " can run in one runtime"),
+              cat(count), cat(kAgentsMax));
+}
+
+void AgentKeeper::start(const Asker& asker, const Message& message) {
+  PendingStart start;
+  start.asker = asker;
+  start.all = message.integer("count");
+  if (auto good = check_start(start.all); !good) return replies_.refuse(asker, good.error());
   const std::string pool = message.text("pool");
   auto model = models_.find(message.text("model"));
   if (!model) return replies_.refuse(asker, model.error());
   auto version =
       (*model)->registry.version(pool, static_cast<uint64_t>(message.integer("version")));
   if (!version) return replies_.refuse(asker, version.error());
-  PendingStart start;
-  start.asker = asker;
-  start.all = count;
-  for (int64_t i = 0; i < count; ++i) {
+  const double seconds = message.number("deadline_seconds", kDeadlineSeconds);
+  start.deadline = deadlines_.after(seconds, [this, asker, seconds] {
+    give_up(asker, {ErrorCode::timed_out,
+                    cat("the deadline of ", seconds,
+                        " s is over and not every agent was ready: "
+                        "all that this request started are ended"),
+                    cat(seconds),
+                    {}});
+  });
+  start_agents(start, **model, pool, (*version)->number);
+}
+
+void AgentKeeper::start_agents(const PendingStart& wanted, const ModelSlot& model,
+                               const std::string& pool, uint64_t version) {
+  PendingStart& start = starts_.emplace_back(wanted);
+  for (int64_t i = 0; i < start.all; ++i) {
     AgentRecord& agent = agents_.add(agents_.new_name());
-    agent.model = (*model)->name;
+    agent.model = model.name;
     agent.pool = pool;
-    agent.version = (*version)->number;
+    agent.version = version;
     if (auto spawned = spawn(agent); !spawned) {
       agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
-      for (const std::string& name : start.started) stop_agent(*agents_.find(name));
-      return replies_.refuse(asker, spawned.error());
+      return give_up(start.asker, spawned.error());
     }
     start.names.insert(agent.name);
     start.started.push_back(agent.name);
   }
-  starts_.push_back(std::move(start));
+}
+
+// The start's answer is this error, and none of its agents stays.
+void AgentKeeper::give_up(const Asker& asker, const Error& error) {
+  const auto found = std::ranges::find(starts_, asker, &PendingStart::asker);
+  if (found == starts_.end()) return;
+  const PendingStart start = std::move(*found);
+  starts_.erase(found);
+  deadlines_.cancel(start.deadline);
+  for (const std::string& name : start.started) stop_agent(*agents_.find(name));
+  replies_.refuse(start.asker, error);
+}
+
+void AgentKeeper::cancel(const std::string& client, const std::string& request) {
+  give_up({.client = client, .link = 0, .request = request},
+          {ErrorCode::cancelled, "cancelled before every agent was ready", {}, {}});
 }
 
 Status AgentKeeper::spawn(AgentRecord& agent) {
@@ -68,11 +101,28 @@ Status AgentKeeper::spawn(AgentRecord& agent) {
   return {};
 }
 
+// Two processes under one name would share its answers and its lease.
+bool AgentKeeper::is_taken(const AgentRecord& agent, const std::string& routing) const {
+  const bool there =
+      agent.state != AgentRecord::State::ended && agent.state != AgentRecord::State::starting;
+  return there && agent.routing != routing;
+}
+
 void AgentKeeper::hello(const std::string& routing, const Message& message) {
   const std::string name = message.text("agent");
+  const Asker asker{.client = routing, .link = 0, .request = message.text("id")};
   auto model = models_.find(message.text("model"));
-  if (!model) return replies_.refuse({.client = routing, .link = 0, .request = ""}, model.error());
+  if (!model) return replies_.refuse(asker, model.error());
   AgentRecord* agent = agents_.find(name);
+  if (agent != nullptr && is_taken(*agent, routing)) {
+    log_line(LogLevel::warning, cat("a second agent named '", name, "' was sent away"));
+    replies_.refuse(asker, {ErrorCode::usage,
+                            cat("there is an agent '", name, "' already (pid ", agent->pid,
+                                "): choose another name"),
+                            name,
+                            {}});
+    return (void)control_.send(routing, Message("stop"));
+  }
   if (agent == nullptr) agent = &agents_.add(name);  // started by hand
   agent->routing = routing;
   agent->pid = static_cast<pid_t>(message.integer("pid"));
@@ -86,8 +136,15 @@ void AgentKeeper::hello(const std::string& routing, const Message& message) {
     fallbacks_.push_back(cat("agent ", name, ": ", fallback));
     log_line(LogLevel::warning, fallbacks_.back());
   }
+  announce(*agent,
+           Message("agent_born").set("version", agent->version).set("restarts", agent->restarts));
   settle_start(name, nullptr);
-  events_.idle();
+}
+
+void AgentKeeper::announce(const AgentRecord& agent, Message event) {
+  event.set("agent", agent.name).set("pid", agent.pid);
+  event.set("model", agent.model).set("pool", agent.pool);
+  replies_.announce("agent", event);
 }
 
 // An agents_start's agent was heard of: hello (no failure), or its end.
@@ -102,6 +159,7 @@ void AgentKeeper::settle_start(const std::string& agent, const Error* failure) {
     progress.set("rate", 0.0);
     (void)replies_.part(it->asker, progress);
     if (left > 0) return;
+    deadlines_.cancel(it->deadline);
     Message answer("ok");
     answer.set("agents", it->started);
     replies_.reply(it->asker, it->failed ? error_message(it->first_failure) : answer);
@@ -121,6 +179,7 @@ void AgentKeeper::ended(AgentRecord& agent, const std::string& story) {
                     story,
                     {}};
   log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message);
+  announce(agent, Message("agent_ended").set("story", story));
   events_.lost(agent, error);
   if (was_starting) settle_start(agent.name, &error);
   const bool again = options_.restart_agents && !was_starting && !agent.stopping &&
@@ -138,10 +197,18 @@ void AgentKeeper::lease_ended(const std::string& name) {
   if (agent != nullptr && agent->child.pid() < 0) ended(*agent, "its connection ended");
 }
 
+// One that does not listen is killed after a while.
 void AgentKeeper::stop_agent(AgentRecord& agent) {
+  if (agent.state == AgentRecord::State::ended) return;
   agent.stopping = true;
   if (!agent.routing.empty()) (void)control_.send(agent.routing, Message("stop"));
-  if (agent.child.pid() > 0) agent.child.signal(SIGTERM);
+  if (agent.child.pid() <= 0) return;
+  agent.child.signal(SIGTERM);
+  deadlines_.after(kStopSeconds, [this, name = agent.name, pid = agent.child.pid()] {
+    AgentRecord* same = agents_.find(name);
+    if (same == nullptr || same->child.pid() != pid) return;
+    if (same->state != AgentRecord::State::ended) same->child.signal(SIGKILL);
+  });
 }
 
 void AgentKeeper::stop(const Asker& asker, const Message& message) {

@@ -9,6 +9,7 @@
 
 #include "ipc/control.h"
 #include "launch/agent_table.h"
+#include "launch/deadlines.h"
 #include "launch/model_slot.h"
 #include "launch/replies.h"
 #include "launch/supervisor_options.h"
@@ -21,13 +22,13 @@ struct PendingStart {
   std::set<std::string> names;  // not heard of yet
   std::vector<std::string> started;
   int64_t all = 0;
+  Deadlines::Timer deadline = 0;
   Error first_failure;
   bool failed = false;
 };
 
 // Told to whoever keeps the generations.
 struct AgentEvents {
-  std::function<void()> idle;                                  // an agent is there to take work
   std::function<void(AgentRecord&, const Error&)> lost;        // what it ran has failed
   std::function<void(const AgentRecord&, const Error&)> gone;  // and it is not started again
 };
@@ -35,12 +36,13 @@ struct AgentEvents {
 class AgentKeeper {
  public:
   AgentKeeper(const SupervisorOptions& options, std::string runtime, Models& models,
-              ControlServer& control, Replies& replies)
+              ControlServer& control, Replies& replies, Deadlines& deadlines)
       : options_(options),
         runtime_(std::move(runtime)),
         models_(models),
         control_(control),
-        replies_(replies) {}
+        replies_(replies),
+        deadlines_(deadlines) {}
 
   void on_events(AgentEvents events) { events_ = std::move(events); }
   AgentTable& table() { return agents_; }
@@ -48,6 +50,8 @@ class AgentKeeper {
 
   void start(const Asker& asker, const Message& message);  // agents_start
   void stop(const Asker& asker, const Message& message);   // agents_stop
+  // Ends the client's agents_start of this id, and the agents that it has started.
+  void cancel(const std::string& client, const std::string& request);
   void hello(const std::string& routing, const Message& message);
   // The agent's process or, if it was started by hand, its lease ended.
   void ended(AgentRecord& agent, const std::string& story);
@@ -58,8 +62,13 @@ class AgentKeeper {
   void shut_down();  // ends every child; a process that does not listen is killed
 
  private:
-  Status check_start(const Message& message) const;
+  Status check_start(int64_t count) const;
+  void start_agents(const PendingStart& wanted, const ModelSlot& model, const std::string& pool,
+                    uint64_t version);
   Status spawn(AgentRecord& agent);
+  bool is_taken(const AgentRecord& agent, const std::string& routing) const;
+  void announce(const AgentRecord& agent, Message event);
+  void give_up(const Asker& asker, const Error& error);
   void stop_agent(AgentRecord& agent);
   void settle_start(const std::string& agent, const Error* failure);
 
@@ -68,6 +77,7 @@ class AgentKeeper {
   Models& models_;
   ControlServer& control_;
   Replies& replies_;
+  Deadlines& deadlines_;
   AgentEvents events_;
   AgentTable agents_;
   std::list<PendingStart> starts_;

@@ -1,12 +1,17 @@
-// Bookkeeping of agents and waiting generations.
+// Bookkeeping of agents.
 #include "launch/agent_table.h"
 
 #include <algorithm>
 
 namespace polykv {
+namespace {
+
+constexpr size_t kPastKept = 1024;  // finished requests that a refusal can still explain
+
+}  // namespace
 
 const char* AgentRecord::state_name() const {
-  constexpr const char* kNames[] = {"starting", "idle", "busy", "ended"};
+  constexpr const char* kNames[] = {"starting", "idle", "preparing", "busy", "encoding", "ended"};
   return kNames[static_cast<int>(state)];
 }
 
@@ -28,13 +33,6 @@ AgentRecord* AgentTable::by_routing(const std::string& routing) {
   return nullptr;
 }
 
-AgentRecord* AgentTable::by_running(uint64_t key) {
-  for (auto& [name, agent] : agents_) {
-    if (agent.running && agent.running->key == key) return &agent;
-  }
-  return nullptr;
-}
-
 size_t AgentTable::alive() const {
   return std::ranges::count_if(
       agents_, [](const auto& item) { return item.second.state != AgentRecord::State::ended; });
@@ -52,58 +50,35 @@ std::string AgentTable::new_name() {
   return name(next_number_++);
 }
 
-AgentRecord* AgentTable::idle_agent(const Generation& generation) {
+std::vector<AgentRecord*> AgentTable::idle() {
+  std::vector<AgentRecord*> idle;
   for (auto& [name, agent] : agents_) {
-    const bool wanted = generation.agent.empty() || generation.agent == name;
-    const bool fits = wanted && agent.model == generation.model;
-    if (fits && agent.state == AgentRecord::State::idle) return &agent;
+    if (agent.state == AgentRecord::State::idle && !agent.stopping) idle.push_back(&agent);
   }
-  return nullptr;
+  std::ranges::stable_sort(idle, {}, &AgentRecord::last_used);
+  return idle;
 }
 
-std::optional<std::pair<Generation, AgentRecord*>> AgentTable::next() {
-  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-    AgentRecord* agent = idle_agent(*it);
-    if (agent == nullptr) continue;
-    Generation generation = std::move(*it);
-    waiting_.erase(it);
-    return std::pair(std::move(generation), agent);
+void AgentTable::take(AgentRecord& agent, AgentRecord::State state) {
+  agent.state = state;
+  agent.last_used = ++uses_;
+}
+
+void AgentTable::finished(AgentRecord& agent, const Asker& asker, HeldTurn turn) {
+  agent.turn = std::move(turn);
+  past_.emplace_back(asker, agent.name);
+  if (past_.size() > kPastKept) past_.pop_front();
+}
+
+std::string AgentTable::why_lost(const Asker& asker) {
+  using Past = std::pair<Asker, std::string>;
+  const auto found = std::ranges::find(past_, asker, &Past::first);
+  if (found == past_.end()) return "";
+  const AgentRecord* agent = find(found->second);
+  if (agent == nullptr || agent->state == AgentRecord::State::ended) {
+    return cat("agent ", found->second, ", which computed it, has ended");
   }
-  return std::nullopt;
-}
-
-std::vector<Generation> AgentTable::withdraw(const std::string& agent) {
-  return withdraw_if(
-      [&](const Generation& waiting) { return agent.empty() || waiting.agent == agent; });
-}
-
-std::vector<Generation> AgentTable::withdraw_of_model(const std::string& model) {
-  return withdraw_if([&](const Generation& waiting) { return waiting.model == model; });
-}
-
-std::vector<Generation> AgentTable::withdraw_if(
-    const std::function<bool(const Generation&)>& wanted) {
-  std::vector<Generation> taken;
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if (wanted(*it)) {
-      taken.push_back(std::move(*it));
-      it = waiting_.erase(it);
-    } else {
-      ++it;
-    }
-  }
-  return taken;
-}
-
-std::optional<Generation> AgentTable::withdraw(const std::string& client,
-                                               const std::string& request) {
-  const auto found = std::ranges::find_if(waiting_, [&](const Generation& waiting) {
-    return waiting.client == client && waiting.request == request;
-  });
-  if (found == waiting_.end()) return std::nullopt;
-  Generation taken = std::move(*found);
-  waiting_.erase(found);
-  return taken;
+  return cat("agent ", found->second, " has answered another request since");
 }
 
 }  // namespace polykv

@@ -1,30 +1,28 @@
-// Agents as the supervisor sees them: who is there, what each does, which requests wait.
+// Agents as the supervisor sees them: who is there and what each does.
 #pragma once
 
 #include <deque>
-#include <functional>
 #include <map>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ipc/message.h"
 #include "ipc/process.h"
+#include "launch/work.h"
 
 namespace polykv {
 
-// A generation on its way: the client's request and where it runs.
-struct Generation {
-  uint64_t key = 0;     // our id, unique in this runtime
-  std::string client;   // routing id of who asked
-  std::string request;  // the client's request id
-  Message message{"generate"};
-  std::string agent;    // wanted or running there; empty = any
-  std::string model{};  // an agent of this one
+// The last answer of an agent, as long as the agent can still hand it over as a segment.
+struct HeldTurn {
+  Asker asker;
+  uint64_t key = 0;  // of the start that it answered; 0 = there is none
+  std::string pool;
+  std::weak_ptr<Version> version;
 };
 
 struct AgentRecord {
-  enum class State { starting, idle, busy, ended };
+  enum class State { starting, idle, preparing, busy, encoding, ended };
   std::string name;
   Child child;  // empty for an agent that was started by hand
   pid_t pid = 0;
@@ -35,11 +33,16 @@ struct AgentRecord {
   uint64_t version = 0;
   double attach_ms = 0;
   std::string kernel;
-  uint64_t tokens = 0;  // generated so far
+  uint64_t tokens = 0;      // generated so far
+  double tokens_per_s = 0;  // of the last answer
   int restarts = 0;
   bool stopping = false;  // told to stop: its end is no fault
   std::string last_error;
-  std::optional<Generation> running;
+  uint64_t last_used = 0;  // counts up: the agent with the smallest has rested longest
+  WorkRef work;            // preparing, busy: what for
+  size_t member = 0;       // and which of its members
+  uint64_t encoding = 0;   // encoding: the id that it was told to encode under
+  HeldTurn turn;
 
   const char* state_name() const;
 };
@@ -49,29 +52,30 @@ class AgentTable {
   AgentRecord& add(const std::string& name);
   AgentRecord* find(const std::string& name);
   AgentRecord* by_routing(const std::string& routing);
-  AgentRecord* by_running(uint64_t key);
   std::map<std::string, AgentRecord>& all() { return agents_; }
   const std::map<std::string, AgentRecord>& all() const { return agents_; }
   size_t alive() const;
   size_t alive_of(const std::string& model) const;
   std::string new_name();  // "a01", "a02", …
 
-  // Puts a generation in line.
-  void enqueue(Generation generation) { waiting_.push_back(std::move(generation)); }
-  // The next generation that an idle agent can take, with that agent.
-  std::optional<std::pair<Generation, AgentRecord*>> next();
-  // Takes all waiting generations that only `agent` could run ("" = all of them).
-  std::vector<Generation> withdraw(const std::string& agent);
-  std::vector<Generation> withdraw_of_model(const std::string& model);
-  // Takes one waiting generation of a client.
-  std::optional<Generation> withdraw(const std::string& client, const std::string& request);
+  // Who can take work, the one that has rested longest first: so that what the others keep of their
+  // last answers stays for those who go on with them.
+  std::vector<AgentRecord*> idle();
+  // Not idle any more: counts as used now.
+  void take(AgentRecord& agent, AgentRecord::State state);
+  uint64_t new_key() { return next_key_++; }  // for whatever an agent is asked under
+
+  // The agent has finished this request: its turn, as long as it has no other.
+  void finished(AgentRecord& agent, const Asker& asker, HeldTurn turn);
+  // Why the turn of a request that has been finished cannot be had any more; "": none is known.
+  std::string why_lost(const Asker& asker);
 
  private:
-  AgentRecord* idle_agent(const Generation& generation);
-  std::vector<Generation> withdraw_if(const std::function<bool(const Generation&)>& wanted);
   std::map<std::string, AgentRecord> agents_;
-  std::deque<Generation> waiting_;
   int next_number_ = 1;
+  uint64_t next_key_ = 1;
+  uint64_t uses_ = 0;
+  std::deque<std::pair<Asker, std::string>> past_;  // finished requests and their agents
 };
 
 }  // namespace polykv

@@ -10,6 +10,9 @@
 
 namespace polykv {
 
+// How long a request may take that does not say it.
+inline constexpr double kDeadlineSeconds = 3600;
+
 using SteadyTime = std::chrono::steady_clock::time_point;
 using SteadyClock = std::function<SteadyTime()>;
 

@@ -1,120 +1,265 @@
-// From a generate request to its last answer.
+// From a request to its last answer.
 #include "launch/generations.h"
+
+#include <algorithm>
 
 namespace polykv {
 namespace {
 
-Asker asker_of(const Generation& generation) {
-  return {.client = generation.client, .link = 0, .request = generation.request};
-}
+using Phase = Work::Phase;
+using State = AgentRecord::State;
 
-Status check_agent(AgentTable& agents, const std::string& agent, const std::string& model) {
-  if (!agent.empty() && agents.find(agent) == nullptr) {
-    return fail(ErrorCode::usage, cat("there is no agent '", agent, "'"), agent);
-  }
-  if (!agent.empty() && agents.find(agent)->state == AgentRecord::State::ended) {
-    return fail(ErrorCode::agent_lost, cat("agent '", agent, "' has ended"), agent);
-  }
-  if (!agent.empty() && agents.find(agent)->model != model) {
-    return fail(ErrorCode::usage,
-                cat("agent '", agent, "' is of model '", agents.find(agent)->model, "', not of '",
-                    model, "'"),
-                agent);
-  }
-  if (agents.alive_of(model) == 0) {
-    return fail(ErrorCode::agent_lost,
-                cat("no agent is running for model '", model, "': start some first"), model);
-  }
-  return {};
+Message told_by(const Error& error, const AgentRecord& agent) {
+  Message message = error_message(error);
+  return message.set("agent", agent.name).set("pid", agent.pid);
 }
 
 }  // namespace
 
 void Generations::generate(const Asker& asker, const Message& message) {
-  auto model = models_.find(message.text("model"));
-  if (!model) return replies_.refuse(asker, model.error());
-  auto version = (*model)->registry.version(message.text("pool"),
-                                            static_cast<uint64_t>(message.integer("version")));
-  if (!version) return replies_.refuse(asker, version.error());
-  const std::string agent = message.text("agent");
-  if (auto good = check_agent(agents_, agent, (*model)->name); !good)
-    return replies_.refuse(asker, good.error());
-  Generation generation{next_key_++, asker.client, asker.request, message, agent, (*model)->name};
-  generation.message.set("version", (*version)->number);  // a start names its version
-  agents_.enqueue(std::move(generation));
+  auto made = work_of(models_, agents_, asker, message);
+  if (!made) return replies_.refuse(asker, made.error());
+  const WorkRef work = *made;
+  work->deadline = deadlines_.after(work->deadline_seconds, [this, work] { expire(work); });
+  works_.push_back(work);
+  line_.add(work);
   dispatch();
 }
 
 void Generations::dispatch() {
-  while (auto next = agents_.next()) {
-    auto& [generation, agent] = *next;
-    Message start = generation.message.renamed("start");
-    start.set("id", cat(generation.key));
-    agent->state = AgentRecord::State::busy;
-    agent->running = std::move(generation);
-    (void)control_.send(agent->routing, start);  // an agent that died meanwhile is reaped
+  look_for_versions();
+  while (auto match = line_.next(agents_)) begin(match->work, match->agents);
+}
+
+void Generations::look_for_versions() {
+  const std::deque<WorkRef> waiting = line_.waiting();
+  for (const WorkRef& work : waiting) {
+    if (work->version) continue;
+    if (auto found = find_version(models_, *work); !found) {
+      refuse(work, error_message(found.error()));
+    }
   }
 }
 
-void Generations::cancel(const std::string& client, const std::string& request) {
-  if (auto waiting = agents_.withdraw(client, request)) {
-    replies_.refuse(asker_of(*waiting),
-                    {ErrorCode::cancelled, "cancelled before it started", {}, {}});
-  }
-  for (auto& [name, agent] : agents_.all()) {
-    if (!agent.running || agent.running->client != client) continue;
-    if (agent.running->request == request) cancel_at(agent);
+void Generations::begin(const WorkRef& work, const std::vector<AgentRecord*>& agents) {
+  work->phase = work->group ? Phase::preparing : Phase::running;
+  for (size_t i = 0; i < agents.size(); ++i) {
+    AgentRecord& agent = *agents[i];
+    Member& member = work->members[i];
+    member.agent = agent.name;
+    member.start.set("version", work->version->number);  // a start names its version
+    agent.work = work;
+    agent.member = i;
+    agents_.take(agent, work->group ? State::preparing : State::busy);
+    if (!work->group) {
+      start_member(*work, agent);
+      continue;
+    }
+    Message prepare("prepare");
+    prepare.set("id", cat(member.key)).set("pool", work->pool);
+    // To an agent that died meanwhile nothing comes: it is reaped.
+    (void)control_.send(agent.routing, prepare.set("version", work->version->number));
   }
 }
 
-void Generations::cancel_at(const AgentRecord& agent) {
-  Message stop("cancel");
-  stop.set("request", cat(agent.running->key));
-  (void)control_.send(agent.routing, stop);
+void Generations::start_member(Work& work, AgentRecord& agent) {
+  agent.state = State::busy;
+  agent.turn = {};
+  (void)control_.send(agent.routing, work.members[agent.member].start);
+}
+
+void Generations::prepared(AgentRecord& agent, const Message& message) {
+  Work& work = *agent.work;
+  agent.pool = message.text("pool");
+  agent.version = static_cast<uint64_t>(message.integer("version"));
+  if (work.phase != Phase::preparing) return free_agent(agent);  // it failed meanwhile
+  work.members[agent.member].prepared = true;
+  if (std::ranges::all_of(work.members, &Member::prepared)) start(work);
+}
+
+// Every agent of the group holds the version: they start, all of them.
+void Generations::start(Work& work) {
+  work.phase = Phase::running;
+  std::vector<std::string> names;
+  for (const Member& member : work.members) names.push_back(member.agent);
+  Message started("group_started");
+  started.set("model", work.model).set("pool", work.pool).set("version", work.version->number);
+  (void)replies_.part(work.asker, started.set("agents", names));
+  for (AgentRecord* agent : agents_of(work)) start_member(work, *agent);
 }
 
 void Generations::agent_message(AgentRecord& agent, const Message& message) {
-  if (!agent.running || message.text("id") != cat(agent.running->key)) return;
-  const Asker asker = asker_of(*agent.running);
-  if (message.type() == "token") {
-    if (!replies_.part(asker, message)) cancel_at(agent);  // a client that vanished stops costing
-    return;
-  }
-  if (message.type() != "done" && message.type() != "error") return;
-  Message answer = message;
-  if (message.type() == "done") {
-    answer.set("model", agent.model).set("attach_ms", agent.attach_ms);
-    agent.tokens += static_cast<uint64_t>(message.integer("tokens"));
-    agent.pool = message.text("pool");
-    agent.version = static_cast<uint64_t>(message.integer("version"));
-  } else {
-    agent.last_error = message.text("message");
-  }
-  replies_.reply(asker, answer);
-  agent.running.reset();
-  agent.state = AgentRecord::State::idle;
+  if (!agent.work || message.text("id") != cat(agent.work->members[agent.member].key)) return;
+  if (message.type() == "token") token(agent, message);
+  if (message.type() == "prepared") prepared(agent, message);
+  if (message.type() == "done") done(agent, message);
+  if (message.type() == "error") failed(agent, message);
   dispatch();
 }
 
-void Generations::fail_generation(const Generation& generation, const AgentRecord& agent,
-                                  const Error& error) {
-  Message message = error_message(error);
-  message.set("agent", agent.name).set("pid", agent.pid);
-  replies_.reply(asker_of(generation), message);
+void Generations::token(AgentRecord& agent, const Message& message) {
+  const WorkRef work = agent.work;
+  if (work->members[agent.member].answered) return;
+  Message part = message;
+  part.set("id", work->asker.request).set("pool", work->pool);
+  if (work->group) part.set("member", agent.member);
+  const bool heard = replies_.part(work->asker, part);
+  replies_.announce("token", part);
+  if (!heard) stop(work, {ErrorCode::cancelled, "the client is gone", {}, {}});
+}
+
+void Generations::done(AgentRecord& agent, Message answer) {
+  const WorkRef work = agent.work;
+  const size_t member = agent.member;
+  agent.tokens += static_cast<uint64_t>(answer.integer("tokens"));
+  agent.tokens_per_s = answer.number("tokens_per_s");
+  agent.pool = answer.text("pool");
+  agent.version = static_cast<uint64_t>(answer.integer("version"));
+  const bool whole = !work->group && !work->members[member].answered;
+  if (whole && answer.integer("tokens") + answer.integer("prompt_tokens") > 0) {
+    agents_.finished(agent, work->asker,
+                     {work->asker, work->members[member].key, work->pool, work->version});
+  }
+  answer.set("model", work->model).set("attach_ms", agent.attach_ms);
+  free_agent(agent);
+  this->answer(work, member, std::move(answer));
+}
+
+void Generations::failed(AgentRecord& agent, const Message& answer) {
+  const WorkRef work = agent.work;
+  const size_t member = agent.member;
+  agent.last_error = answer.text("message");
+  Message error = answer;
+  error.set("agent", agent.name).set("pid", agent.pid);
+  free_agent(agent);
+  if (work->phase == Phase::preparing) return refuse(work, error);
+  this->answer(work, member, std::move(error));
+}
+
+void Generations::free_agent(AgentRecord& agent) {
+  agent.work.reset();
+  agent.state = State::idle;
+}
+
+// The end of one member; of the last one, the end of all.
+void Generations::answer(const WorkRef& work, size_t member, Message message) {
+  if (work->phase != Phase::running || work->members[member].answered) return;
+  work->members[member].answered = true;
+  work->failed += message.type() == "error" ? 1 : 0;
+  if (!work->group) {
+    replies_.reply(work->asker, std::move(message));
+    return end(work);
+  }
+  (void)replies_.part(work->asker, message.set("member", member));
+  if (!std::ranges::all_of(work->members, &Member::answered)) return;
+  Message over("group_done");
+  over.set("model", work->model).set("pool", work->pool).set("version", work->version->number);
+  over.set("finished", work->members.size() - work->failed).set("failed", work->failed);
+  replies_.reply(work->asker, over);
+  end(work);
+}
+
+void Generations::refuse(const WorkRef& work, Message error) {
+  replies_.reply(work->asker, std::move(error));
+  for (AgentRecord* agent : agents_of(*work)) {
+    // One that still takes its lease is free once it says so.
+    if (work->members[agent->member].prepared) free_agent(*agent);
+  }
+  end(work);
+}
+
+void Generations::end(const WorkRef& work) {
+  work->phase = Phase::over;
+  work->version.reset();
+  deadlines_.cancel(work->deadline);
+  line_.remove(*work);
+  std::erase(works_, work);
+}
+
+std::vector<AgentRecord*> Generations::agents_of(const Work& work) {
+  std::vector<AgentRecord*> agents;
+  for (auto& [name, agent] : agents_.all()) {
+    if (agent.work.get() == &work) agents.push_back(&agent);
+  }
+  return agents;
+}
+
+WorkRef Generations::find(const Asker& asker) const {
+  const auto found = std::ranges::find(works_, asker, &Work::asker);
+  return found == works_.end() ? nullptr : *found;
+}
+
+void Generations::cancel(const std::string& client, const std::string& request) {
+  const WorkRef work = find({.client = client, .link = 0, .request = request});
+  if (work) stop(work, {ErrorCode::cancelled, "cancelled before it started", {}, {}});
+}
+
+void Generations::client_gone(const std::string& client) {
+  const std::vector<WorkRef> works = works_;
+  for (const WorkRef& work : works) {
+    if (work->asker.client != client) continue;
+    stop(work, {ErrorCode::cancelled, "the client is gone", {}, {}});
+  }
+}
+
+// What runs is told to stop and answers for itself; what does not run yet never will.
+void Generations::stop(const WorkRef& work, const Error& error) {
+  if (work->phase != Phase::running) return refuse(work, error_message(error));
+  for (AgentRecord* agent : agents_of(*work)) cancel_at(*agent);
+}
+
+void Generations::cancel_at(AgentRecord& agent) {
+  Message cancel("cancel");
+  cancel.set("request", cat(agent.work->members[agent.member].key));
+  (void)control_.send(agent.routing, cancel);
+}
+
+// The client is told at once; an agent that does not stop stays busy, and says why in its status.
+void Generations::expire(const WorkRef& work) {
+  const Error error{
+      ErrorCode::timed_out,
+      cat("the deadline of ", work->deadline_seconds, " s is over: ", why_late(*work)),
+      cat(work->deadline_seconds),
+      {}};
+  if (work->phase != Phase::running) return refuse(work, error_message(error));
+  for (AgentRecord* agent : agents_of(*work)) {
+    cancel_at(*agent);
+    agent->last_error = cat("told to stop at the deadline of ", work->deadline_seconds, " s");
+    answer(work, agent->member, told_by(error, *agent));
+  }
+}
+
+std::string Generations::why_late(const Work& work) {
+  if (work.phase == Phase::waiting && !work.version) {
+    return cat("pool '", work.pool, "' did not come to version ", work.at_least);
+  }
+  if (work.phase == Phase::waiting) {
+    return cat("it waited for ", work.members.size(), " idle agent(s) of model '", work.model, "'");
+  }
+  std::string names;
+  for (const Member& member : work.members) {
+    const bool open = work.phase == Phase::preparing ? !member.prepared : !member.answered;
+    if (open) names += (names.empty() ? "" : ", ") + member.agent;
+  }
+  return cat(work.phase == Phase::preparing ? "not yet ready to start: " : "still at work: ",
+             names);
 }
 
 void Generations::agent_lost(AgentRecord& agent, const Error& error) {
-  if (agent.running) fail_generation(*agent.running, agent, error);
-  agent.running.reset();
+  agent.turn = {};
+  if (!agent.work) return;
+  const WorkRef work = std::exchange(agent.work, nullptr);
+  if (work->phase == Phase::preparing) return refuse(work, told_by(error, agent));
+  answer(work, agent.member, told_by(error, agent));
 }
 
 void Generations::agent_gone(const AgentRecord& agent, const Error& error) {
-  for (const Generation& waiting : agents_.withdraw(agent.name)) {
-    fail_generation(waiting, agent, error);
+  const std::deque<WorkRef> waiting = line_.waiting();
+  for (const WorkRef& work : waiting) {
+    const bool named = std::ranges::count(work->members, agent.name, &Member::agent) > 0;
+    const Status enough = check_enough(agents_, *work);
+    if (named || !enough) refuse(work, told_by(named ? error : enough.error(), agent));
   }
-  if (agents_.alive_of(agent.model) > 0) return;
-  for (const Generation& waiting : agents_.withdraw_of_model(agent.model))
-    fail_generation(waiting, agent, error);
 }
 
 }  // namespace polykv

@@ -1,38 +1,66 @@
-// Generations: handed to idle agents in the order that they were asked for, their tokens and
-// answers handed back.
+// Generations, alone and in groups: handed to idle agents in the order that they were asked for,
+// their tokens and answers handed back.
+//
+//   waiting ──► (group: preparing, until every agent holds the version) ──► running ──► over
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "ipc/control.h"
-#include "launch/agent_table.h"
-#include "launch/model_slot.h"
-#include "launch/replies.h"
+#include "launch/work_line.h"
+#include "launch/work_request.h"
 
 namespace polykv {
 
 class Generations {
  public:
-  Generations(Models& models, AgentTable& agents, ControlServer& control, Replies& replies)
-      : models_(models), agents_(agents), control_(control), replies_(replies) {}
+  Generations(Models& models, AgentTable& agents, ControlServer& control, Replies& replies,
+              Deadlines& deadlines)
+      : models_(models),
+        agents_(agents),
+        control_(control),
+        replies_(replies),
+        deadlines_(deadlines) {}
 
-  void generate(const Asker& asker, const Message& message);
+  void generate(const Asker& asker, const Message& message);  // or group_generate
   // Ends the client's request of this id if it is a generation that waits or runs.
   void cancel(const std::string& client, const std::string& request);
-  void dispatch();  // gives waiting generations to idle agents
+  void client_gone(const std::string& client);  // nobody waits for its answers any more
+  void dispatch();  // gives waiting generations to idle agents; cheap when there is nothing to do
+
   void agent_message(AgentRecord& agent, const Message& message);
   void agent_lost(AgentRecord& agent, const Error& error);        // what it ran has failed
   void agent_gone(const AgentRecord& agent, const Error& error);  // and it is not started again
 
  private:
-  void fail_generation(const Generation& generation, const AgentRecord& agent, const Error& error);
-  void cancel_at(const AgentRecord& agent);
+  WorkRef find(const Asker& asker) const;
+  void look_for_versions();
+  void begin(const WorkRef& work, const std::vector<AgentRecord*>& agents);
+  void start(Work& work);
+  void start_member(Work& work, AgentRecord& agent);
+  void prepared(AgentRecord& agent, const Message& message);
+  void token(AgentRecord& agent, const Message& message);
+  void done(AgentRecord& agent, Message answer);
+  void failed(AgentRecord& agent, const Message& answer);
+  void free_agent(AgentRecord& agent);
+
+  void stop(const WorkRef& work, const Error& error);  // cancelled, or past its deadline
+  void expire(const WorkRef& work);
+  void cancel_at(AgentRecord& agent);
+  void answer(const WorkRef& work, size_t member, Message message);
+  void refuse(const WorkRef& work, Message error);  // the one answer to all of it
+  void end(const WorkRef& work);
+  std::vector<AgentRecord*> agents_of(const Work& work);
+  std::string why_late(const Work& work);
 
   Models& models_;
   AgentTable& agents_;
   ControlServer& control_;
   Replies& replies_;
-  uint64_t next_key_ = 1;
+  Deadlines& deadlines_;
+  WorkLine line_;
+  std::vector<WorkRef> works_;  // all that are not over
 };
 
 }  // namespace polykv

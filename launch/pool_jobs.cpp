@@ -201,7 +201,7 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
   const std::string& name = job.names[job.n_taken];
   if (fds.size() != 1) return fail(ErrorCode::bad_message, "a segment without memory");
   if (auto follows = check_follows(registry, name, job.past); !follows) return pass(follows);
-  auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec);
+  auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec, {.past = job.past});
   if (!segment) return pass(segment);
   return registry.publish(name, codec, std::move(*segment));
 }

@@ -18,6 +18,35 @@ ManifestSpan span_of(const HeldSegment& segment, int64_t offset) {
   return span;
 }
 
+Fingerprint chain_of(std::span<const std::shared_ptr<HeldSegment>> past) {
+  Fingerprint chain{};
+  for (const auto& segment : past) chain = chain_hash(chain, segment->view.tokens());
+  return chain;
+}
+
+// Computed on these tokens, in this way, by a model of this shape?
+Status check_origin(const SegmentView& segment, const SegmentOrigin& origin) {
+  const SegmentHeader& header = segment.header();
+  const Fingerprint wanted = chain_of(origin.past);
+  Fingerprint found;
+  std::memcpy(found.data(), header.prefix, found.size());
+  const EncodeMode mode = origin.past.empty() ? EncodeMode::alone : EncodeMode::after_prefix;
+  if (found != wanted || header.encode_mode != static_cast<uint32_t>(mode)) {
+    return fail(ErrorCode::bad_segment,
+                cat("a segment was computed after other tokens (prefix ", to_hex(found),
+                    ") than those of the version that it is to extend (", to_hex(wanted), ")"),
+                to_hex(found), to_hex(wanted));
+  }
+  if (header.provenance != static_cast<uint32_t>(origin.provenance)) {
+    return fail(ErrorCode::bad_segment,
+                cat("a segment's provenance is ", header.provenance, ", expected ",
+                    static_cast<uint32_t>(origin.provenance)),
+                cat(header.provenance), cat(static_cast<uint32_t>(origin.provenance)));
+  }
+  if (origin.past.empty() || segment.shape() == origin.past.front()->view.shape()) return {};
+  return fail(ErrorCode::bad_segment, "a segment's shape is not that of the pool's others");
+}
+
 // Every live version of a pool, oldest first.
 std::vector<std::shared_ptr<Version>> live_versions(const Pool& pool) {
   std::vector<std::shared_ptr<Version>> live;
@@ -72,7 +101,8 @@ Status Registry::set_image(UniqueFd fd, const std::string& name, const std::stri
 }
 
 Result<std::shared_ptr<HeldSegment>> Registry::admit(UniqueFd fd, uint32_t n_tokens,
-                                                     const CodecSpec& codec) const {
+                                                     const CodecSpec& codec,
+                                                     const SegmentOrigin& origin) const {
   auto own = fd.duplicate();
   if (!own) return pass(own);
   auto view = SegmentView::open(std::move(*own), Verify::everything);
@@ -90,6 +120,7 @@ Result<std::shared_ptr<HeldSegment>> Registry::admit(UniqueFd fd, uint32_t n_tok
                 cat("a segment holds ", view->n_tokens(), " tokens in ", codec_name(view->codec()),
                     ", expected ", n_tokens, " in ", codec_name(codec)));
   }
+  if (auto good = check_origin(*view, origin); !good) return pass(good);
   auto segment = std::make_shared<HeldSegment>(HeldSegment{std::move(fd), std::move(*view), {}});
   segment->identity = segment_identity(segment->view);
   return segment;

@@ -26,6 +26,12 @@ struct HeldSegment {
   Fingerprint identity{};  // XXH3-128 of its header
 };
 
+// What a segment was computed on, and how.
+struct SegmentOrigin {
+  std::span<const std::shared_ptr<HeldSegment>> past = {};  // in order of position
+  Provenance provenance = Provenance::prefill;
+};
+
 // An immutable version; it lives as long as the pool shows or pins it, or a lease holds it.
 struct Version {
   uint64_t number = 0;
@@ -54,9 +60,10 @@ class Registry {
                    uint32_t n_positions);
   const HeldImage* image() const { return image_ ? &*image_ : nullptr; }
 
-  // Verifies everything in a segment that a writer or an agent handed over. past: tokens before it.
-  Result<std::shared_ptr<HeldSegment>> admit(UniqueFd fd, uint32_t n_tokens,
-                                             const CodecSpec& codec) const;
+  // Verifies everything in a segment that a writer or an agent handed over, and that it says to
+  // have been computed on just these.
+  Result<std::shared_ptr<HeldSegment>> admit(UniqueFd fd, uint32_t n_tokens, const CodecSpec& codec,
+                                             const SegmentOrigin& origin = {}) const;
   // Makes the next version of a pool: its current segments and `segment`. Creates the pool if it is
   // new.
   Result<std::shared_ptr<Version>> publish(const std::string& pool_name, const CodecSpec& codec,

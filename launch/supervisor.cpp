@@ -23,11 +23,18 @@ Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets 
                }),
       pool_jobs_(models_, budget_, replies_),
       pool_keeper_(models_, leases_, budget_, replies_),
-      agents_(options_, directory_.path(), models_, control_, replies_),
-      generations_(models_, agents_.table(), control_, replies_) {
+      agents_(options_, directory_.path(), models_, control_, replies_, deadlines_),
+      generations_(models_, agents_.table(), control_, replies_, deadlines_),
+      commits_(models_, agents_.table(), budget_, control_, replies_, deadlines_) {
+  leases_.on_agent_packet([this](Link& lease, const Message& message, std::vector<UniqueFd> fds) {
+    commits_.take_turn(lease, message, std::move(fds));
+  });
   agents_.on_events({
-      .idle = [this] { generations_.dispatch(); },
-      .lost = [this](AgentRecord& agent, const Error& e) { generations_.agent_lost(agent, e); },
+      .lost =
+          [this](AgentRecord& agent, const Error& e) {
+            generations_.agent_lost(agent, e);
+            commits_.agent_lost(agent, e);
+          },
       .gone = [this](const AgentRecord& agent,
                      const Error& e) { generations_.agent_gone(agent, e); },
   });
@@ -64,7 +71,9 @@ Status Supervisor::run() {
 // One round: wait for anything, serve everything that is ready.
 Status Supervisor::wait_and_serve() {
   while (auto request = control_.receive()) handle_request(*request);
+  for (const std::string& client : control_.take_vanished()) client_gone(client);
   deadlines_.run_due();
+  generations_.dispatch();
   if (!running_) return {};
   std::vector<int> fds{stop_.get(), leases_.listener_fd(), control_.poll_fd()};
   for (const auto& model : models_.all()) {

@@ -15,6 +15,7 @@
 //   PoolKeeper   launch/pool_keeper.h   fork, drop, pin
 //   AgentKeeper  launch/agent_keeper.h  processes of agents
 //   Generations  launch/generations.h   what agents compute, and for whom
+//   Commits      launch/commits.h       finished turns as next versions
 //   Budget       launch/budget.h        how much memory may be taken, who holds it
 //   Deadlines    launch/deadlines.h     what is to happen later
 #pragma once
@@ -23,6 +24,7 @@
 
 #include "ipc/control.h"
 #include "launch/agent_keeper.h"
+#include "launch/commits.h"
 #include "launch/deadlines.h"
 #include "launch/generations.h"
 #include "launch/pool_jobs.h"
@@ -60,7 +62,10 @@ class Supervisor {
 
   // supervisor_requests.cpp: who gets which message
   void handle_request(const Request& request);
+  void agent_message(AgentRecord& agent, const Message& message);
   void client_request(const std::string& client, const Message& message);
+  void cancel(const std::string& client, const std::string& request);
+  void client_gone(const std::string& client);
   void long_request(const Asker& asker, const Message& message);
   bool handle_packet(Link& link, Packet packet);
   bool client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds);
@@ -82,6 +87,7 @@ class Supervisor {
   PoolKeeper pool_keeper_;
   AgentKeeper agents_;
   Generations generations_;
+  Commits commits_;
   std::optional<Error> fatal_;
   bool running_ = true;
 };

@@ -23,9 +23,26 @@ void Supervisor::handle_request(const Request& request) {
   }
   if (message->type() == "agent_hello") return agents_.hello(request.sender, *message);
   if (AgentRecord* agent = agents_.table().by_routing(request.sender)) {
-    return generations_.agent_message(*agent, *message);
+    return agent_message(*agent, *message);
   }
   client_request(request.sender, *message);
+}
+
+void Supervisor::agent_message(AgentRecord& agent, const Message& message) {
+  if (agent.state == AgentRecord::State::encoding) return commits_.agent_message(agent, message);
+  generations_.agent_message(agent, message);
+}
+
+void Supervisor::cancel(const std::string& client, const std::string& request) {
+  generations_.cancel(client, request);
+  commits_.cancel(client, request);
+  agents_.cancel(client, request);
+}
+
+// Whoever asked is gone: what only it would have heard of is not worth any more work.
+void Supervisor::client_gone(const std::string& client) {
+  generations_.client_gone(client);
+  commits_.client_gone(client);
 }
 
 // Requests that are carried out however often they come; the others are long_request's.
@@ -39,7 +56,7 @@ void Supervisor::client_request(const std::string& client, const Message& messag
   }
   if (type == "status") return replies_.reply(asker, snapshot());
   if (type == "cancel") {
-    generations_.cancel(client, message.text("request"));
+    cancel(client, message.text("request"));
     return replies_.reply(asker, Message("ok"));
   }
   if (asker.request.empty()) return replies_.refuse(asker, needs_id(type).error());
@@ -56,7 +73,10 @@ void Supervisor::long_request(const Asker& asker, const Message& message) {
   }
   if (type == "agents_start") return agents_.start(asker, message);
   if (type == "agents_stop") return agents_.stop(asker, message);
-  if (type == "generate") return generations_.generate(asker, message);
+  if (type == "generate" || type == "group_generate") {
+    return generations_.generate(asker, message);
+  }
+  if (type == "commit") return commits_.commit(asker, message);
   if (type == "shutdown") {
     replies_.reply(asker, Message("ok"));
     running_ = false;

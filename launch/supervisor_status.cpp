@@ -14,7 +14,7 @@ Message agent_status(const AgentRecord& agent) {
   status.set("agent", agent.name).set("pid", agent.pid).set("state", agent.state_name());
   status.set("model", agent.model).set("pool", agent.pool).set("version", agent.version);
   status.set("attach_ms", agent.attach_ms).set("tokens", agent.tokens);
-  status.set("kernel", agent.kernel).set("tokens_per_s", 0.0);
+  status.set("kernel", agent.kernel).set("tokens_per_s", agent.tokens_per_s);
   status.set("private_bytes", use ? use->private_bytes : 0);
   status.set("restarts", agent.restarts).set("last_error", agent.last_error);
   return status;

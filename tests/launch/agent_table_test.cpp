@@ -1,117 +1,183 @@
-// Who gets the next generation, and what becomes of those that nobody can run.
+// Who is idle, who has rested longest, and who gets the next work.
 #include "launch/agent_table.h"
 
 #include <gtest/gtest.h>
+
+#include "launch/work_line.h"
 
 namespace polykv {
 namespace {
 
 using State = AgentRecord::State;
+using Names = std::vector<std::string>;
 
-Generation generation(uint64_t key, const std::string& agent = "",
-                      const std::string& client = "client", const std::string& request = "r") {
-  return {key, client, request, Message("generate"), agent};
-}
-
-AgentRecord& idle(AgentTable& table, const std::string& name) {
-  AgentRecord& agent = table.add(name);
-  agent.state = State::idle;
-  return agent;
-}
-
-// Keys that next() gives out until nothing fits; the agents become busy.
-std::vector<std::string> handed_out(AgentTable& table) {
-  std::vector<std::string> given;
-  while (auto next = table.next()) {
-    given.push_back(cat(next->first.key, ":", next->second->name));
-    next->second->state = State::busy;
+class Agents : public ::testing::Test {
+ protected:
+  AgentRecord& idle(const std::string& name, const std::string& model = "main") {
+    AgentRecord& agent = table_.add(name);
+    agent.state = State::idle;
+    agent.model = model;
+    return agent;
   }
-  return given;
+
+  // One member for each name; "" wants any agent.
+  WorkRef add(const std::string& request, const Names& wanted, const std::string& model = "main") {
+    auto work = std::make_shared<Work>();
+    work->asker.request = request;
+    work->model = model;
+    work->version = std::make_shared<Version>();
+    for (const std::string& name : wanted) work->members.emplace_back().agent = name;
+    line_.add(work);
+    return work;
+  }
+
+  // "request:agent,agent" of all that can begin; the agents become busy.
+  Names begun() {
+    Names begun;
+    while (auto match = line_.next(table_)) {
+      std::string names;
+      for (AgentRecord* agent : match->agents) {
+        names += (names.empty() ? "" : ",") + agent->name;
+        table_.take(*agent, State::busy);
+      }
+      begun.push_back(match->work->asker.request + ":" + names);
+    }
+    return begun;
+  }
+
+  void rest(const std::string& name) { table_.find(name)->state = State::idle; }
+
+  AgentTable table_;
+  WorkLine line_;
+};
+
+TEST_F(Agents, works_go_in_order_to_idle_agents_and_the_rest_waits) {
+  idle("a01"), idle("a02");
+  for (const char* request : {"1", "2", "3"}) add(request, {""});
+  EXPECT_EQ(begun(), (Names{"1:a01", "2:a02"}));
+  rest("a02");
+  EXPECT_EQ(begun(), Names{"3:a02"});
 }
 
-using Given = std::vector<std::string>;
-
-TEST(AgentTable, generations_go_in_order_to_idle_agents_and_the_rest_waits) {
-  AgentTable table;
-  idle(table, "a01");
-  idle(table, "a02");
-  for (uint64_t key : {1, 2, 3}) table.enqueue(generation(key));
-  EXPECT_EQ(handed_out(table), (Given{"1:a01", "2:a02"}));
-  table.find("a02")->state = State::idle;
-  EXPECT_EQ(handed_out(table), Given{"3:a02"});
+TEST_F(Agents, agents_that_start_work_stop_or_have_ended_get_nothing) {
+  for (const State state :
+       {State::starting, State::preparing, State::busy, State::encoding, State::ended}) {
+    idle("a01").state = state;
+    add("1", {""});
+    EXPECT_EQ(begun(), Names{}) << table_.find("a01")->state_name();
+  }
+  idle("a01").stopping = true;
+  EXPECT_EQ(begun(), Names{});
 }
 
-TEST(AgentTable, agents_that_start_work_or_have_ended_get_nothing) {
-  AgentTable table;
-  table.add("a01").state = State::starting;
-  table.add("a02").state = State::busy;
-  table.add("a03").state = State::ended;
-  table.enqueue(generation(1));
-  EXPECT_FALSE(table.next());
+TEST_F(Agents, the_agent_that_has_rested_longest_is_taken) {
+  idle("a01"), idle("a02"), idle("a03");
+  add("1", {"a02"});
+  add("2", {"a01"});
+  EXPECT_EQ(begun(), (Names{"1:a02", "2:a01"}));
+  rest("a01"), rest("a02");
+  for (const char* request : {"3", "4", "5"}) add(request, {""});
+  EXPECT_EQ(begun(), (Names{"3:a03", "4:a02", "5:a01"}));
 }
 
-TEST(AgentTable, generation_that_waits_for_a_busy_agent_holds_nobody_else_up) {
-  AgentTable table;
-  idle(table, "a01");
-  table.add("a02").state = State::busy;
-  table.enqueue(generation(1, "a02"));
-  table.enqueue(generation(2));
-  EXPECT_EQ(handed_out(table), Given{"2:a01"});
-  table.find("a02")->state = State::idle;
-  EXPECT_EQ(handed_out(table), Given{"1:a02"});
+TEST_F(Agents, work_that_waits_for_a_busy_agent_holds_nobody_else_up) {
+  idle("a01"), idle("a02").state = State::busy;
+  add("1", {"a02"});
+  add("2", {""});
+  EXPECT_EQ(begun(), Names{"2:a01"});
+  rest("a02");
+  EXPECT_EQ(begun(), Names{"1:a02"});
 }
 
-TEST(AgentTable, withdrawing_an_agents_generations_leaves_those_that_others_can_run) {
-  AgentTable table;
-  table.enqueue(generation(1, "a01"));
-  table.enqueue(generation(2));
-  table.enqueue(generation(3, "a01"));
-  const auto taken = table.withdraw("a01");
-  ASSERT_EQ(taken.size(), 2u);
-  EXPECT_EQ(taken[0].key, 1u);
-  EXPECT_EQ(taken[1].key, 3u);
-  const auto rest = table.withdraw("");
-  ASSERT_EQ(rest.size(), 1u);
-  EXPECT_EQ(rest[0].key, 2u);
-  EXPECT_TRUE(table.withdraw("").empty());
+TEST_F(Agents, agents_of_other_models_are_not_taken) {
+  idle("a01", "other");
+  add("1", {""});
+  add("2", {""}, "other");
+  EXPECT_EQ(begun(), Names{"2:a01"});
 }
 
-TEST(AgentTable, one_clients_request_is_withdrawn_by_client_and_id) {
-  AgentTable table;
-  table.enqueue(generation(1, "", "c1", "r1"));
-  table.enqueue(generation(2, "", "c2", "r1"));
-  EXPECT_FALSE(table.withdraw("c1", "r2"));
-  const auto taken = table.withdraw("c2", "r1");
-  ASSERT_TRUE(taken);
-  EXPECT_EQ(taken->key, 2u);
-  EXPECT_FALSE(table.withdraw("c2", "r1"));
-  EXPECT_TRUE(table.withdraw("c1", "r1"));
+TEST_F(Agents, group_begins_when_all_its_agents_are_idle_at_once_and_they_differ) {
+  idle("a01"), idle("a02").state = State::busy;
+  add("1", {"", ""});
+  EXPECT_EQ(begun(), Names{});
+  rest("a02");
+  EXPECT_EQ(begun(), Names{"1:a01,a02"});
 }
 
-TEST(AgentTable, new_names_count_up_and_pass_over_taken_ones) {
-  AgentTable table;
-  table.add("a02");
-  EXPECT_EQ(table.new_name(), "a01");
-  EXPECT_EQ(table.new_name(), "a03");
-  for (int i = 4; i < 10; ++i) (void)table.new_name();
-  EXPECT_EQ(table.new_name(), "a10");
+TEST_F(Agents, member_that_wants_an_agent_gets_it_before_one_that_takes_any) {
+  idle("a01"), idle("a02");
+  add("1", {"", "a01"});
+  EXPECT_EQ(begun(), Names{"1:a02,a01"});
 }
 
-TEST(AgentTable, agents_are_found_by_name_routing_and_what_they_run) {
-  AgentTable table;
-  AgentRecord& agent = idle(table, "a01");
-  idle(table, "a02");  // no routing id yet: an empty one finds nobody
-  agent.routing = "x";
-  agent.running = generation(7);
-  EXPECT_EQ(table.find("a01"), &agent);
-  EXPECT_EQ(table.find("a09"), nullptr);
-  EXPECT_EQ(table.by_routing("x"), &agent);
-  EXPECT_EQ(table.by_routing(""), nullptr);
-  EXPECT_EQ(table.by_running(7), &agent);
-  EXPECT_EQ(table.by_running(8), nullptr);
+TEST_F(Agents, later_work_does_not_take_what_an_earlier_group_needs) {
+  idle("a01"), idle("a02").state = State::busy;
+  add("group", {"", ""});
+  add("later", {""});
+  EXPECT_EQ(begun(), Names{}) << "or the group would wait for ever";
+  idle("a03"), idle("a04");
+  EXPECT_EQ(begun(), (Names{"group:a01,a03", "later:a04"}));
+}
+
+TEST_F(Agents, two_groups_never_hold_half_of_what_the_other_needs) {
+  idle("a01"), idle("a02"), idle("a03").state = State::busy;
+  add("1", {"", "", ""});
+  add("2", {"a01", "a02"});
+  EXPECT_EQ(begun(), Names{});
+  rest("a03");
+  EXPECT_EQ(begun(), Names{"1:a01,a02,a03"});
+  rest("a01"), rest("a02");
+  EXPECT_EQ(begun(), Names{"2:a01,a02"});
+}
+
+TEST_F(Agents, work_without_a_version_waits_and_holds_nobody_up) {
+  idle("a01");
+  const WorkRef early = add("early", {""});
+  const auto version = std::exchange(early->version, nullptr);
+  add("later", {""});
+  EXPECT_EQ(begun(), Names{"later:a01"});
+  early->version = version;
+  rest("a01");
+  EXPECT_EQ(begun(), Names{"early:a01"});
+}
+
+TEST_F(Agents, removed_work_never_begins) {
+  idle("a01");
+  line_.remove(*add("1", {""}));
+  add("2", {""});
+  EXPECT_EQ(begun(), Names{"2:a01"});
+}
+
+TEST_F(Agents, names_are_new_and_ordered) {
+  EXPECT_EQ(table_.new_name(), "a01");
+  table_.add("a02");
+  EXPECT_EQ(table_.new_name(), "a03");
+}
+
+TEST_F(Agents, ended_agents_are_not_alive) {
+  idle("a01"), idle("a02", "other");
+  table_.add("a03").state = State::ended;
+  EXPECT_EQ(table_.alive(), 2u);
+  EXPECT_EQ(table_.alive_of("other"), 1u);
+}
+
+TEST_F(Agents, found_by_routing_only_once_there_is_one) {
+  AgentRecord& agent = idle("a01");
+  EXPECT_EQ(table_.by_routing(""), nullptr);
+  agent.routing = "agent:a01:7";
+  EXPECT_EQ(table_.by_routing("agent:a01:7"), &agent);
+}
+
+TEST_F(Agents, lost_turn_is_explained_by_what_became_of_its_agent) {
+  AgentRecord& agent = idle("a01");
+  const Asker first{"client", 0, "r1"}, second{"client", 0, "r2"};
+  EXPECT_EQ(table_.why_lost(first), "");
+  table_.finished(agent, first, {first, 1, "main", {}});
+  table_.finished(agent, second, {second, 2, "main", {}});
+  EXPECT_EQ(agent.turn.asker, second);
+  EXPECT_EQ(table_.why_lost(first), "agent a01 has answered another request since");
   agent.state = State::ended;
-  EXPECT_EQ(table.alive(), 1u);
-  EXPECT_STREQ(agent.state_name(), "ended");
+  EXPECT_EQ(table_.why_lost(first), "agent a01, which computed it, has ended");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "ipc/control.h"
 #include "ipc/fd_socket.h"
 #include "ipc/memory.h"
+#include "tests/launch/small_segment.h"
 
 namespace polykv {
 namespace {
@@ -20,6 +21,9 @@ struct FakeAgent {
   ControlClient control;
   FdSocket lease;
   int64_t generations = 0;
+  Fingerprint prefix{};  // of the version that it holds
+  std::string turn;      // what it answered last,
+  std::string turn_id;   // and to which start
 
   bool attach() {
     auto socket = FdSocket::connect(runtime + "/fd");
@@ -35,6 +39,12 @@ struct FakeAgent {
     const auto spans = static_cast<size_t>(granted->integer("spans"));
     if (packet->fds.size() != spans + 2) return false;  // image and manifest, too
     version = granted->integer("version");
+    prefix = {};
+    for (size_t i = 2; i < packet->fds.size(); ++i) {
+      const auto segment = SegmentView::open(std::move(packet->fds[i]), Verify::header);
+      if (!segment) return false;
+      prefix = chain_hash(prefix, segment->tokens());
+    }
     lease = std::move(*socket);  // the one before ends only now
     return true;
   }
@@ -52,6 +62,8 @@ struct FakeAgent {
     answer.set("id", id).set("agent", name).set("pid", ::getpid()).set("pool", pool);
     answer.set("version", version).set("reason", reason).set("text", text);
     (void)control.send(answer.set("prompt_tokens", 1).set("tokens", 1));
+    turn = text;
+    turn_id = id;
   }
 
   void token(const std::string& id, const std::string& text) {
@@ -69,14 +81,60 @@ struct FakeAgent {
     }
   }
 
-  void generate(const Message& start) {
-    const std::string id = start.text("id"), prompt = start.text("prompt");
-    ++generations;
-    if (start.integer("version") != version || start.text("pool") != pool) {
-      version = start.integer("version");
-      pool = start.text("pool");
-      if (!attach()) std::exit(4);
+  void hold(const Message& request) {
+    if (request.integer("version") == version && request.text("pool") == pool) return;
+    version = request.integer("version");
+    pool = request.text("pool");
+    if (!attach()) std::exit(4);
+  }
+
+  // On a pool "unprepared" it fails, on "deadly" it dies, on "slow" it never answers.
+  void prepare(const Message& request) {
+    const std::string wanted = request.text("pool");
+    if (wanted == "deadly" && name == "a02") (void)std::raise(SIGKILL);
+    if (wanted == "unprepared" && name == "a02") {
+      Message error = error_message({ErrorCode::memory_limit, "no room for it", "9", "8"});
+      return (void)control.send(error.set("id", request.text("id")).set("agent", name));
     }
+    if (wanted == "slow" && name == "a02") return;
+    hold(request);
+    Message prepared("prepared");
+    prepared.set("id", request.text("id")).set("agent", name).set("pool", pool);
+    (void)control.send(prepared.set("version", version));
+  }
+
+  // Its last answer's bytes as tokens. Answers that say so become bad turns.
+  void encode(const Message& request) {
+    if (turn == "encode dies") (void)std::raise(SIGKILL);
+    if (turn == "encode hangs") return;
+    if (turn == "encode fails" || request.text("request") != turn_id) {
+      Message error = error_message({ErrorCode::context_too_long, "too long a turn", "9", "8"});
+      return (void)control.send(error.set("id", request.text("id")).set("agent", name));
+    }
+    auto spec =
+        testing::small_spec({turn.begin(), turn.end()},
+                            *parse_codec(turn == "other codec" ? "f16" : request.text("codec")));
+    spec.starts_context = false;
+    spec.mode = EncodeMode::after_prefix;
+    spec.prefix = turn == "other prefix" ? testing::small_model(0x22) : prefix;
+    if (turn != "other provenance") spec.provenance = Provenance::committed_turn;
+    auto segment = testing::small_segment(spec);
+    if (segment && turn == "spoiled") segment = testing::spoiled_segment(std::move(*segment));
+    if (!segment) std::exit(5);
+    Message answer("turn");
+    answer.set("id", request.text("id")).set("agent", name).set("pool", pool);
+    answer.set("version", version).set("tokens", spec.tokens.size()).set_id("inode", 1);
+    (void)lease.send(answer.dump(), {segment->get()});
+  }
+
+  void generate(const Message& start) {
+    const std::string id = start.text("id");
+    std::string prompt = start.text("prompt");
+    if (start.has("messages")) prompt = start.objects("messages").back().text("content");
+    ++generations;
+    hold(start);
+    if (prompt == "seed") return done(id, "eos", start.text("seed"));
+    if (prompt == "deaf") return;  // never answers, whatever it is told
     if (prompt == "die") (void)std::raise(SIGKILL);
     if (prompt == "error") {
       Message error = error_message({ErrorCode::context_too_long, "too long", "9", "8"});
@@ -114,6 +172,8 @@ struct FakeAgent {
       if (!message || (*message && (*message)->type() == "stop")) return 0;
       if (!*message && !score()) return 0;
       if (*message && (*message)->type() == "start") generate(**message);
+      if (*message && (*message)->type() == "prepare") prepare(**message);
+      if (*message && (*message)->type() == "encode") encode(**message);
     }
   }
 };
@@ -128,7 +188,9 @@ int run(std::map<std::string, std::string> options) {
                   .pool = options["--pool"],
                   .version = std::strtoll(options["--pool-version"].c_str(), nullptr, 10),
                   .control = std::move(*control),
-                  .lease = {}};
+                  .lease = {},
+                  .turn = "",
+                  .turn_id = ""};
   if (!agent.attach()) return 2;
   if (agent.pool == "broken") return 3;
   return agent.say_hello() ? agent.serve() : 1;

@@ -100,8 +100,21 @@ struct FakeWriter {
     return tokens;
   }
 
+  // Chain hash of the segments that came after the tokens.
+  static Fingerprint prefix_of(std::vector<UniqueFd>& fds) {
+    Fingerprint prefix{};
+    for (size_t i = 1; i < fds.size(); ++i) {
+      const auto segment = SegmentView::open(std::move(fds[i]), Verify::header);
+      if (!segment) std::exit(1);
+      prefix = chain_hash(prefix, segment->tokens());
+    }
+    return prefix;
+  }
+
   void prefill(const Message& request, std::vector<UniqueFd> fds) {
     const auto tokens = tokens_of(std::move(fds.at(0)));
+    const bool first = fds.size() == 1;
+    const Fingerprint prefix = prefix_of(fds);
     const std::string text(tokens.begin(), tokens.end());
     Message progress("progress");
     progress.set_id("job", request.id("job")).set("phase", "prefill");
@@ -114,12 +127,13 @@ struct FakeWriter {
     if (text == "tell") return fail_job(request, {ErrorCode::usage, image_from, {}, {}});
     if (text.starts_with("wait:")) wait_for(text.substr(5));
     for (const std::string& codec : request.texts("codecs")) {
-      if (!hand_over(request, tokens, text, codec, fds.size() == 1)) return;
+      if (!hand_over(request, tokens, text, codec, first, prefix)) return;
     }
   }
 
   bool hand_over(const Message& request, const std::vector<uint32_t>& tokens,
-                 const std::string& text, const std::string& codec, bool first) {
+                 const std::string& text, const std::string& codec, bool first,
+                 const Fingerprint& prefix) {
     const auto refuse = [&](const Error& error) {
       fail_job(request, error);
       return false;
@@ -127,6 +141,9 @@ struct FakeWriter {
     auto spec = testing::small_spec(tokens, *parse_codec(codec));
     spec.starts_context = first;
     spec.model = model;
+    spec.mode = first ? EncodeMode::alone : EncodeMode::after_prefix;
+    spec.prefix = prefix;
+    if (text == "other prefix") spec.prefix = testing::small_model(0x22);
     if (text == "other model") spec.model = testing::small_model(0x11);
     if (text == "short") spec.tokens.pop_back();
     MemoryRoom room;
