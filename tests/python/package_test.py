@@ -107,6 +107,13 @@ class Types(Case):
     def test_the_package_is_strictly_typed(self):
         self.mypy(SOURCE / "agents/python/src/polykv")
 
+    def test_the_workflows_are_strictly_typed(self):
+        workflows = sorted((SOURCE / "agents/workflows").glob("*.py"))
+        self.assertGreater(len(workflows), 4)
+        for workflow in workflows:
+            with self.subTest(workflow.name):
+                self.mypy(workflow, MYPYPATH=str(SOURCE / "agents/python/src"))
+
 
 if __name__ == "__main__":
     unittest.main()

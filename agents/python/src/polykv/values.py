@@ -63,7 +63,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolReady:
-    """A version is there: of a new pool, of an append, or of a fork."""
+    """A version is there: of a new pool, an append, a fork, or (as an event) a commit."""
     pool: str
     version: int
     tokens: int
@@ -71,7 +71,7 @@ class PoolReady:
     bits_per_element: float
     elements: int
     segments: int
-    prefill_tokens: int  # computed for this version; 0 for a fork
+    prefill_tokens: int  # computed for this version; 0 for a fork or a commit
     prefill_seconds: float
     model: str = ""
     seq: int = _number()
