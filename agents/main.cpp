@@ -1,7 +1,9 @@
 // polykv-agent: attaches to a supervisor's pool and serves generations until it is stopped.
 #include <csignal>
+#include <iostream>
 
 #include "agents/agent.h"
+#include "agents/doctor.h"
 #include "ipc/command_line.h"
 #include "ipc/process.h"
 
@@ -10,6 +12,11 @@ namespace {
 polykv::Status serve(const polykv::AgentOptions& options) {
   auto agent = polykv::Agent::attach(options);
   return agent ? (*agent)->serve() : polykv::Status(polykv::pass(agent));
+}
+
+int print_kernels() {
+  std::cout << polykv::examine_kernels().dump() << '\n';
+  return 0;
 }
 
 }  // namespace
@@ -33,7 +40,8 @@ int main(int argc, char** argv) {
             "POLYKV_ISA")
       .flag("--verify", options.verify, "Check every checksum of the pool before use")
       .integer("--started-ns", options.started_ns,
-               "Monotonic clock when the process was asked for (attach time counts from it)");
+               "Monotonic clock when the process was asked for (attach time counts from it)")
+      .instead("--doctor", print_kernels, "Print what this processor's kernels are, as JSON");
   if (const auto code = line.parse(argc, argv)) return *code;
   attach.runtime = line.runtime();
   line.start_log("agent " + attach.agent, polykv::LogLevel::warning);

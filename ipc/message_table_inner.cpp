@@ -64,7 +64,7 @@ void add_writer_messages(std::vector<MessageSchema>& table) {
          optional(number("bits_per_element")), number("seconds")}}});
 }
 
-// Files for machines: `polykv run --json` and the rows of `polykv eval --json`.
+// For machines: `polykv run --json`, the rows of `polykv eval --json`, `polykv doctor --json`.
 void add_reports(std::vector<MessageSchema>& table) {
   const auto signed_number = [](std::string_view name) { return number(name, -kCountMax); };
   table.insert(
@@ -95,7 +95,14 @@ void add_reports(std::vector<MessageSchema>& table) {
         "",
         {word("codec", 32), number("bits_per_element"), signed_number("delta_ppl_percent"),
          number("delta_ppl_se"), number("kld_median"), number("kld_mean"), number("kld_p99"),
-         number("top1_percent")}}});
+         number("top1_percent")}},
+       {"doctor_check",
+        "",
+        {word("name"), choice("verdict", "ok|warning|problem"), text("found", kSentenceMax),
+         text("advice", kSentenceMax), optional(word("code"))}},
+       {"doctor",
+        "polykv-agent → polykv",
+        {flag("usable"), objects("checks", "doctor_check", 100)}}});
 }
 
 }  // namespace polykv::table

@@ -27,6 +27,7 @@ const std::map<std::string, Act>& commands() {
       {"ask", [](const Arguments& a, int signals) { return polykv::ask(a.ask, signals); }},
       {"status",
        [](const Arguments& a, int signals) { return polykv::show_status(a.status, signals); }},
+      {"doctor", [](const Arguments& a, int signals) { return polykv::doctor(a.doctor, signals); }},
       {"append", client(polykv::append)},
       {"fork", client(polykv::fork)},
       {"drop", client(polykv::drop)},

@@ -139,6 +139,9 @@ Status finish(Draft& draft) {
   deployment.runtime = draft.runtime;
   complete(deployment);
   a.ask.runtime = a.client.runtime = a.status.runtime = deployment.runtime;
+  a.doctor.runtime = deployment.runtime;
+  a.doctor.writer = deployment.writer;
+  a.doctor.agent_program = deployment.agent_program;
   const bool alone = a.command == "run" || a.command == "eval";
   if (alone || a.command == "up") {
     if (auto good = check_deployment(deployment); !good) return good;

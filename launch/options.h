@@ -6,6 +6,7 @@
 #include <string>
 
 #include "launch/commands.h"
+#include "launch/doctor.h"
 #include "launch/eval.h"
 
 namespace polykv {
@@ -19,6 +20,7 @@ struct Arguments {
   AskCommand ask;
   ClientCommand client;  // of all other clients
   StatusCommand status;
+  DoctorCommand doctor;
 };
 
 // Or the exit code with which the program is to end now: help, version and errors have been

@@ -1,4 +1,4 @@
-// Options of the commands that talk to a running system.
+// Options of the commands that talk to a running system, and of doctor.
 #include <CLI/CLI.hpp>
 
 #include "launch/options_parts.h"
@@ -103,6 +103,14 @@ void add_watching(CLI::App& app, Draft& draft) {
   StatusCommand& command = draft.arguments.status;
   CLI::App* status = add_command(app, draft, "status", "Models, pools, agents, memory");
   status->add_flag("--json", command.json, "As JSON");
+
+  DoctorCommand& doctor = draft.arguments.doctor;
+  CLI::App* look = add_command(app, draft, "doctor", "What this machine can do, and what is wrong");
+  look->add_option("--model", doctor.model, "Look at this model file, too");
+  look->add_option("--writer", draft.arguments.deployment.writer, "Path of polykv-writer");
+  look->add_option("--agent-program", draft.arguments.deployment.agent_program,
+                   "Path of polykv-agent");
+  look->add_flag("--json", doctor.json, "As JSON");
 
   add_command(app, draft, "down", "End a runtime and everything in it");
 }

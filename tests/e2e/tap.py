@@ -1,4 +1,4 @@
-"""A runtime directory that passes everything on to the real one and keeps a copy of every message."""
+"""A runtime directory that passes everything on to the real one and keeps a copy of all messages."""
 
 import array
 import json
