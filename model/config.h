@@ -1,9 +1,21 @@
-// What a decoder-only transformer of the Llama family is, in numbers.
+// What a decoder-only transformer of the families that this build runs is, in numbers.
 #pragma once
 
 #include <cstdint>
 
 namespace polykv {
+
+// How the frequencies of RoPE are changed for longer contexts. Stored: never renumber.
+enum class RopeScaling : uint32_t {
+  none = 0,
+  linear = 1,  // all divided by rope_factor
+  llama3 = 2,  // long waves divided by rope_factor, short ones kept, those between mixed
+};
+
+// What a family adds to the Llama 2 block. Bits of ModelConfig::features; stored: never renumber.
+inline constexpr uint32_t kQkvBias = 1;   // biases of q, k and v
+inline constexpr uint32_t kQkNorm = 2;    // an RMS norm of each head of q and k, before RoPE
+inline constexpr uint32_t kFeatures = 3;  // all of them
 
 // Stored in the model image: plain, fixed width, never reorder.
 struct ModelConfig {
@@ -15,11 +27,18 @@ struct ModelConfig {
   uint32_t d_ff = 0;
   uint32_t n_vocab = 0;
   uint32_t n_positions = 0;  // the model's context length
-  float rope_base = 0;       // rotation of pair i: position * rope_base^(-2i/head_dim)
+  float rope_base = 0;       // rotation of pair i: position * rope_base^(-2i/head_dim), scaled
   float rms_eps = 0;
   uint32_t rope_interleaved = 1;  // pairs (2i, 2i+1) as in GGUF; 0: (i, i + head_dim/2)
   uint32_t tied_head = 0;         // the output head is the embedding
-  uint32_t reserved[20] = {};
+  uint32_t features = 0;          // kQkvBias | …
+  RopeScaling rope_scaling = RopeScaling::none;
+  float rope_factor = 1;
+  float rope_low = 0, rope_high = 0;  // llama3: waves per rope_positions where mixing begins, ends
+  uint32_t rope_positions = 0;        // llama3: the context length before scaling
+  uint32_t reserved[14] = {};
+
+  bool has(uint32_t feature) const { return (features & feature) != 0; }
 };
 static_assert(sizeof(ModelConfig) == 128);
 

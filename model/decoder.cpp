@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <new>
 
+#include "model/heads.h"
+
 namespace polykv {
 namespace {
 
@@ -140,6 +142,7 @@ void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
   norm(layer.attn_norm);
   const Activations in = operand(normed.get(), n, config.d_model);
   in_parts([&](uint32_t part) { attention_inputs(layer, in, part); });
+  finish_heads(config, layer, {n, q.get(), k.get(), v.get()});
   attention.attend({.layer = index,
                     .n_rows = n,
                     .positions = positions,

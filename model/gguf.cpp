@@ -187,12 +187,12 @@ Result<std::vector<double>> GgufFile::numbers(std::string_view key) const {
   return state_->bad(key, "is not a list of numbers");
 }
 
-const GgufTensor* GgufFile::tensor(std::string_view name) const {
-  const auto found = std::ranges::find(state_->contents.tensors, name, &GgufTensor::name);
+const FileTensor* GgufFile::tensor(std::string_view name) const {
+  const auto found = std::ranges::find(state_->contents.tensors, name, &FileTensor::name);
   return found == state_->contents.tensors.end() ? nullptr : &*found;
 }
 
-std::span<const GgufTensor> GgufFile::tensors() const { return state_->contents.tensors; }
+std::span<const FileTensor> GgufFile::tensors() const { return state_->contents.tensors; }
 
 GgufFile::GgufFile(std::unique_ptr<State> state) : state_(std::move(state)) {}
 GgufFile::GgufFile(GgufFile&&) noexcept = default;

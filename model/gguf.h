@@ -30,7 +30,7 @@ enum class GgufType : uint32_t {  // those that this build can run
 };
 const char* gguf_type_name(GgufType type);
 
-struct GgufTensor {
+struct FileTensor {
   std::string_view name;
   GgufType type = GgufType::f32;
   uint32_t n_dims = 0;
@@ -61,8 +61,8 @@ class GgufFile {
   Result<std::vector<int64_t>> integers(std::string_view key) const;
   Result<std::vector<double>> numbers(std::string_view key) const;
 
-  const GgufTensor* tensor(std::string_view name) const;  // nullptr if there is none
-  std::span<const GgufTensor> tensors() const;            // in file order
+  const FileTensor* tensor(std::string_view name) const;  // nullptr if there is none
+  std::span<const FileTensor> tensors() const;            // in file order
 
   GgufFile(GgufFile&&) noexcept;
   GgufFile& operator=(GgufFile&&) noexcept;

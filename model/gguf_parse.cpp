@@ -41,12 +41,12 @@ class Parser {
   Result<GgufValue> array(std::string_view key, int depth);
   Status skip_items(std::string_view key, const GgufValue& array, int depth);
   Status metadata();
-  Result<GgufTensor> tensor();
-  Status tensor_shape(GgufTensor& tensor);
-  Status tensor_type(GgufTensor& tensor);
+  Result<FileTensor> tensor();
+  Status tensor_shape(FileTensor& tensor);
+  Status tensor_type(FileTensor& tensor);
   Status alignment();
   Status place_tensors();
-  Status place(GgufTensor& tensor, uint64_t offset, uint64_t data_start);
+  Status place(FileTensor& tensor, uint64_t offset, uint64_t data_start);
   Status check_overlap() const;
   Status check_names() const;
 
@@ -199,7 +199,7 @@ Status Parser::metadata() {
   return {};
 }
 
-Status Parser::tensor_shape(GgufTensor& tensor) {
+Status Parser::tensor_shape(FileTensor& tensor) {
   auto n_dims = number<uint32_t>("a tensor's dimensions");
   if (!n_dims) return pass(n_dims);
   if (*n_dims < 1 || *n_dims > 4) {
@@ -217,7 +217,7 @@ Status Parser::tensor_shape(GgufTensor& tensor) {
   return {};
 }
 
-Status Parser::tensor_type(GgufTensor& tensor) {
+Status Parser::tensor_type(FileTensor& tensor) {
   auto id = number<uint32_t>("a tensor's type");
   if (!id) return pass(id);
   const GgufTypeInfo* type = gguf_type_info(*id);
@@ -236,8 +236,8 @@ Status Parser::tensor_type(GgufTensor& tensor) {
   return {};
 }
 
-Result<GgufTensor> Parser::tensor() {
-  GgufTensor out;
+Result<FileTensor> Parser::tensor() {
+  FileTensor out;
   auto name = text("a tensor's name", kNameBytesMax);
   if (!name) return pass(name);
   out.name = *name;
@@ -267,7 +267,7 @@ Status Parser::alignment() {
 }
 
 // Bytes of a tensor's data; nullopt if a dimension is 0, splits a block or the product overflows.
-std::optional<uint64_t> data_bytes(const GgufTensor& tensor) {
+std::optional<uint64_t> data_bytes(const FileTensor& tensor) {
   const GgufTypeInfo& type = *gguf_type_info(static_cast<uint32_t>(tensor.type));
   if (tensor.shape[0] % type.block != 0) return std::nullopt;
   uint64_t bytes = type.bytes;
@@ -278,7 +278,7 @@ std::optional<uint64_t> data_bytes(const GgufTensor& tensor) {
   return bytes;
 }
 
-Status Parser::place(GgufTensor& tensor, uint64_t offset, uint64_t data_start) {
+Status Parser::place(FileTensor& tensor, uint64_t offset, uint64_t data_start) {
   const auto bytes = data_bytes(tensor);
   if (!bytes) {
     return bad(cat("tensor ", printable(tensor.name), " has the impossible shape ",
@@ -315,7 +315,7 @@ Status Parser::place_tensors() {
 
 // Indices of tensors in the order of a projection.
 template <class Key>
-std::vector<size_t> sorted_tensors(const std::vector<GgufTensor>& tensors, Key key) {
+std::vector<size_t> sorted_tensors(const std::vector<FileTensor>& tensors, Key key) {
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::sort(order, {}, [&](size_t i) { return key(tensors[i]); });
@@ -325,8 +325,8 @@ std::vector<size_t> sorted_tensors(const std::vector<GgufTensor>& tensors, Key k
 Status Parser::check_overlap() const {
   const auto order = sorted_tensors(out_.tensors, [](const auto& t) { return t.data.data(); });
   for (size_t i = 1; i < order.size(); ++i) {
-    const GgufTensor& before = out_.tensors[order[i - 1]];
-    const GgufTensor& after = out_.tensors[order[i]];
+    const FileTensor& before = out_.tensors[order[i - 1]];
+    const FileTensor& after = out_.tensors[order[i]];
     if (before.data.data() + before.data.size() <= after.data.data()) continue;
     return bad(cat("tensors ", printable(before.name), " and ", printable(after.name), " overlap"),
                printable(after.name));
@@ -337,7 +337,7 @@ Status Parser::check_overlap() const {
 Status Parser::check_names() const {
   const auto order = sorted_tensors(out_.tensors, [](const auto& t) { return t.name; });
   for (size_t i = 1; i < order.size(); ++i) {
-    const GgufTensor& tensor = out_.tensors[order[i]];
+    const FileTensor& tensor = out_.tensors[order[i]];
     if (out_.tensors[order[i - 1]].name != tensor.name) continue;
     return bad(cat("tensor ", printable(tensor.name), " appears twice"), printable(tensor.name));
   }

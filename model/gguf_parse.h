@@ -48,7 +48,7 @@ struct GgufValue {
 
 struct GgufContents {
   std::map<std::string_view, GgufValue> values;
-  std::vector<GgufTensor> tensors;
+  std::vector<FileTensor> tensors;
 };
 
 // `path` is for the messages only. The views are valid as long as `file`.

@@ -40,13 +40,15 @@ struct Weight {
   const uint16_t* scales = nullptr;   // f16 [groups, n_cols/block, 1 or 2, 16]
 };
 
-// Rows of one layer, names as in the literature.
+// Rows of one layer, names as in the literature. nullptr: the model's family has none.
 struct LayerWeights {
   const float* attn_norm = nullptr;  // [d_model]
   Weight wq, wk, wv, wo;  // [n_heads*head_dim, d_model], [n_kv_heads*head_dim, d_model] x2,
                           // [d_model, n_heads*head_dim]
-  const float* ffn_norm = nullptr;  // [d_model]
-  Weight w_gate, w_up, w_down;      // [d_ff, d_model] x2, [d_model, d_ff]
+  const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;  // [rows of wq, wk, wv]
+  const float *q_norm = nullptr, *k_norm = nullptr;                     // [head_dim]
+  const float* ffn_norm = nullptr;                                      // [d_model]
+  Weight w_gate, w_up, w_down;  // [d_ff, d_model] x2, [d_model, d_ff]
 };
 
 // Flat tokenizer tables, searched in place (model/tokenizer.h).

@@ -192,7 +192,7 @@ void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint
   }
 }
 
-bool copy_blocks(const GgufTensor& tensor, const BlockForm& blocks, const Weight& form,
+bool copy_blocks(const FileTensor& tensor, const BlockForm& blocks, const Weight& form,
                  BlockTarget to) {
   const GgufTypeInfo& file = *gguf_type_info(static_cast<uint32_t>(tensor.type));
   const uint32_t n_bytes = form.type == WeightType::w4 ? form.block / 2 : form.block;

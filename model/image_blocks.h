@@ -34,7 +34,7 @@ void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint
                  BlockTarget to);
 
 // All blocks of a tensor of that form. `to` is zero before.
-bool copy_blocks(const GgufTensor& tensor, const BlockForm& blocks, const Weight& form,
+bool copy_blocks(const FileTensor& tensor, const BlockForm& blocks, const Weight& form,
                  BlockTarget to);
 
 }  // namespace polykv

@@ -84,6 +84,11 @@ enum class TensorRole : uint16_t {  // stored: never renumber
   w_gate = 10,
   w_up = 11,
   w_down = 12,
+  q_bias = 13,
+  k_bias = 14,
+  v_bias = 15,
+  q_norm = 16,
+  k_norm = 17,
 };
 
 struct TensorEntry {

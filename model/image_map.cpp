@@ -198,7 +198,7 @@ Result<TokenizerTables> read_tables(const ImageHeader& header, const Tables& tab
 Result<Weight> read_weight(const TensorEntry& entry, const PlannedTensor& planned,
                            const ImageHeader& header, Bytes image) {
   const auto wrong = [&](const char* what) {
-    return bad(cat("tensor ", planned.file_name, ": ", what), planned.file_name);
+    return bad(cat("tensor ", planned.name, ": ", what), planned.name);
   };
   if (entry.role != static_cast<uint16_t>(planned.role) || entry.layer != planned.layer) {
     return wrong("another tensor is in its place");
@@ -234,38 +234,52 @@ const float* as_floats(const Weight& weight) {
   return reinterpret_cast<const float*>(weight.values);
 }
 
-void store_layer(LayerWeights& layer, TensorRole role, const Weight& weight) {
+// Where a layer keeps a matrix; nullptr if the role is no matrix of a layer.
+Weight* matrix_of(LayerWeights& layer, TensorRole role) {
+  switch (role) {
+    case TensorRole::wq:
+      return &layer.wq;
+    case TensorRole::wk:
+      return &layer.wk;
+    case TensorRole::wv:
+      return &layer.wv;
+    case TensorRole::wo:
+      return &layer.wo;
+    case TensorRole::w_gate:
+      return &layer.w_gate;
+    case TensorRole::w_up:
+      return &layer.w_up;
+    case TensorRole::w_down:
+      return &layer.w_down;
+    default:
+      return nullptr;
+  }
+}
+
+const float** vector_of(LayerWeights& layer, TensorRole role) {
   switch (role) {
     case TensorRole::attn_norm:
-      layer.attn_norm = as_floats(weight);
-      break;
-    case TensorRole::wq:
-      layer.wq = weight;
-      break;
-    case TensorRole::wk:
-      layer.wk = weight;
-      break;
-    case TensorRole::wv:
-      layer.wv = weight;
-      break;
-    case TensorRole::wo:
-      layer.wo = weight;
-      break;
+      return &layer.attn_norm;
     case TensorRole::ffn_norm:
-      layer.ffn_norm = as_floats(weight);
-      break;
-    case TensorRole::w_gate:
-      layer.w_gate = weight;
-      break;
-    case TensorRole::w_up:
-      layer.w_up = weight;
-      break;
-    case TensorRole::w_down:
-      layer.w_down = weight;
-      break;
+      return &layer.ffn_norm;
+    case TensorRole::q_bias:
+      return &layer.q_bias;
+    case TensorRole::k_bias:
+      return &layer.k_bias;
+    case TensorRole::v_bias:
+      return &layer.v_bias;
+    case TensorRole::q_norm:
+      return &layer.q_norm;
+    case TensorRole::k_norm:
+      return &layer.k_norm;
     default:
-      break;
+      return nullptr;
   }
+}
+
+void store_layer(LayerWeights& layer, TensorRole role, const Weight& weight) {
+  if (Weight* matrix = matrix_of(layer, role)) *matrix = weight;
+  if (const float** vector = vector_of(layer, role)) *vector = as_floats(weight);
 }
 
 // State is private to ModelImage: its members are reached through a template.

@@ -1,14 +1,14 @@
-// Packs a GGUF file into a model image: tables first, then the weights, streamed tensor by tensor.
+// Packs a model into an image: tables first, then the weights, streamed tensor by tensor.
 #include <cstring>
 #include <set>
 
-#include "model/gguf.h"
 #include "model/image.h"
 #include "model/image_blocks.h"
 #include "model/image_config.h"
 #include "model/image_plan.h"
 #include "model/image_repack.h"
 #include "model/image_vocab.h"
+#include "model/model_file.h"
 #include "model/tokenizer.h"
 
 namespace polykv {
@@ -21,7 +21,7 @@ bool is_rounded(GgufType type) {
 
 class Packer {
  public:
-  Packer(const GgufFile& file, const std::function<void(uint64_t, uint64_t)>& progress,
+  Packer(const ModelFile& file, const std::function<void(uint64_t, uint64_t)>& progress,
          std::vector<std::string>* notices)
       : file_(file), progress_(progress), notices_(notices) {}
   Result<UniqueFd> run(const MemoryRoom& room);
@@ -33,36 +33,37 @@ class Packer {
   void plan_sections();
   void plan_weights();
   void add_section(ImageSection section, std::span<const std::byte> bytes);
-  void notice(bool (*concerns)(const GgufTensor&), const std::string& sentence) const;
+  void notice(bool (*concerns)(const FileTensor&), const std::string& sentence) const;
   std::string name() const;
   void write_tables(std::span<std::byte> image) const;
   Status write_weights(std::span<std::byte> image) const;
   void write_header(std::span<std::byte> image);
 
-  const GgufFile& file_;
+  const ModelFile& file_;
   const std::function<void(uint64_t, uint64_t)>& progress_;
   std::vector<std::string>* notices_;
   VocabTables vocab_{};
   std::string name_, chat_format_;
   std::vector<PlannedTensor> plan_;
-  std::vector<Weight> forms_;         // as plan_
-  std::vector<TensorEntry> entries_;  // as plan_
+  std::vector<const FileTensor*> tensors_;  // as plan_
+  std::vector<Weight> forms_;               // as plan_
+  std::vector<TensorEntry> entries_;        // as plan_
   std::span<const std::byte> contents_[kImageSections];
   uint64_t end_ = sizeof(ImageHeader);
   ImageHeader header_{};
 };
 
 std::string Packer::name() const {
-  auto given = file_.text("general.name");
-  const bool usable = given && !given->empty() && given->size() <= 256 && !invalid_utf8(*given);
-  return usable ? std::string(*given) : "unnamed";
+  const std::string given = file_.name();
+  const bool usable = !given.empty() && given.size() <= 256 && !invalid_utf8(given);
+  return usable ? given : "unnamed";
 }
 
 Status Packer::read() {
-  auto config = read_config(file_);
+  auto config = read_config(file_.parameters());
   if (!config) return pass(config);
   header_.config = *config;
-  auto said = read_gguf_vocab(file_);
+  auto said = file_.vocab();
   if (!said) return pass(said);
   auto vocab = build_vocab(*said);
   if (!vocab) return pass(vocab);
@@ -70,10 +71,12 @@ Status Packer::read() {
   if (vocab_.kinds.size() != config->n_vocab) {
     return fail(ErrorCode::bad_model_file,
                 cat("the vocabulary has ", vocab_.kinds.size(),
-                    " tokens but token_embd.weight has ", config->n_vocab, " rows"),
+                    " tokens but the token embedding has ", config->n_vocab, " rows"),
                 std::to_string(vocab_.kinds.size()), std::to_string(config->n_vocab));
   }
-  auto chat_format = read_chat_format(file_);
+  auto chat_template = file_.chat_template();
+  if (!chat_template) return pass(chat_template);
+  auto chat_format = find_chat_format(*chat_template, file_.parameters().place());
   if (!chat_format) return pass(chat_format);
   chat_format_ = *chat_format;
   name_ = name();
@@ -83,12 +86,13 @@ Status Packer::read() {
 Status Packer::plan_tensors() {
   plan_ = image_plan(header_.config);
   for (const PlannedTensor& planned : plan_) {
-    const GgufTensor* tensor = file_.tensor(planned.file_name);
+    const std::string name = file_.name_of(planned);
+    const FileTensor* tensor = file_.tensor(name);
     if (tensor == nullptr) {
       return fail(ErrorCode::bad_model_file,
-                  cat("model file ", file_.path(), ": tensor ", planned.file_name, " is missing"),
-                  planned.file_name);
+                  cat(file_.parameters().place(), ": tensor ", name, " is missing"), name);
     }
+    tensors_.push_back(tensor);
     auto form = packed_form(*tensor, planned);
     if (!form) return pass(form);
     forms_.push_back(*form);
@@ -100,28 +104,28 @@ Status Packer::plan_tensors() {
   return refuse_strangers();
 }
 
-// A tensor without a place (a bias, an expert, RoPE factors) would silently change the model's
+// A tensor without a place (a bias, an expert) would silently change the model's
 // answers.
 Status Packer::refuse_strangers() const {
   std::set<std::string_view> known;
-  for (const PlannedTensor& planned : plan_) known.insert(planned.file_name);
-  for (const GgufTensor& tensor : file_.tensors()) {
-    if (known.contains(tensor.name)) continue;
+  for (const FileTensor* tensor : tensors_) known.insert(tensor->name);
+  for (const std::string_view name : file_.tensor_names()) {
+    if (known.contains(name) || file_.may_ignore(name)) continue;
     return fail(ErrorCode::unsupported_model,
-                cat("model file ", file_.path(), ": tensor ", printable(tensor.name),
+                cat(file_.parameters().place(), ": tensor ", printable(name),
                     " has no place in the models that this build runs"),
-                printable(tensor.name));
+                printable(name));
   }
   return {};
 }
 
 // Says how many matrices something is true of, and names the first.
-void Packer::notice(bool (*concerns)(const GgufTensor&), const std::string& sentence) const {
+void Packer::notice(bool (*concerns)(const FileTensor&), const std::string& sentence) const {
   size_t n = 0;
   std::string first;
-  for (const PlannedTensor& planned : plan_) {
-    if (planned.is_vector || !concerns(*file_.tensor(planned.file_name))) continue;
-    if (n++ == 0) first = planned.file_name;
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    if (plan_[i].is_vector || !concerns(*tensors_[i])) continue;
+    if (n++ == 0) first = tensors_[i]->name;
   }
   if (n == 0 || notices_ == nullptr) return;
   notices_->push_back(cat(n, sentence, " (the first is ", first, ")"));
@@ -181,9 +185,9 @@ void Packer::write_tables(std::span<std::byte> image) const {
 Status Packer::write_weights(std::span<std::byte> image) const {
   for (size_t i = 0; i < plan_.size(); ++i) {
     const TensorEntry& entry = entries_[i];
-    const GgufTensor* tensor = file_.tensor(plan_[i].file_name);
-    auto packed = repack(*tensor, forms_[i], image.subspan(entry.values.offset, entry.values.bytes),
-                         image.subspan(entry.scales.offset, entry.scales.bytes));
+    auto packed =
+        repack(*tensors_[i], forms_[i], image.subspan(entry.values.offset, entry.values.bytes),
+               image.subspan(entry.scales.offset, entry.scales.bytes));
     if (!packed) return packed;
     if (progress_) progress_(entry.values.offset + entry.values.bytes, end_);
   }
@@ -231,9 +235,9 @@ Result<UniqueFd> Packer::run(const MemoryRoom& room) {
 Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
                             const std::function<void(uint64_t, uint64_t)>& progress,
                             std::vector<std::string>* notices) {
-  auto file = GgufFile::open(model_path);
+  auto file = ModelFile::open(model_path);
   if (!file) return pass(file);
-  return Packer(*file, progress, notices).run(room);
+  return Packer(**file, progress, notices).run(room);
 }
 
 }  // namespace polykv

@@ -1,4 +1,4 @@
-// The tensors of a Llama-family model and the ranges of its configuration.
+// The tensors of a model and the ranges of its configuration.
 #include "model/image_plan.h"
 
 #include <cmath>
@@ -10,14 +10,24 @@ namespace {
 
 struct LayerTensor {
   TensorRole role;
-  const char* name;
+  const char* name;      // for messages
+  uint32_t feature = 0;  // the one that asks for it; 0: every family
 };
 constexpr LayerTensor kLayerTensors[] = {
-    {TensorRole::attn_norm, "attn_norm"}, {TensorRole::wq, "attn_q"},
-    {TensorRole::wk, "attn_k"},           {TensorRole::wv, "attn_v"},
-    {TensorRole::wo, "attn_output"},      {TensorRole::ffn_norm, "ffn_norm"},
-    {TensorRole::w_gate, "ffn_gate"},     {TensorRole::w_up, "ffn_up"},
-    {TensorRole::w_down, "ffn_down"},
+    {TensorRole::attn_norm, "attn_norm"},
+    {TensorRole::wq, "wq"},
+    {TensorRole::q_bias, "q_bias", kQkvBias},
+    {TensorRole::wk, "wk"},
+    {TensorRole::k_bias, "k_bias", kQkvBias},
+    {TensorRole::wv, "wv"},
+    {TensorRole::v_bias, "v_bias", kQkvBias},
+    {TensorRole::q_norm, "q_norm", kQkNorm},
+    {TensorRole::k_norm, "k_norm", kQkNorm},
+    {TensorRole::wo, "wo"},
+    {TensorRole::ffn_norm, "ffn_norm"},
+    {TensorRole::w_gate, "w_gate"},
+    {TensorRole::w_up, "w_up"},
+    {TensorRole::w_down, "w_down"},
 };
 
 struct Shape {
@@ -42,6 +52,14 @@ Shape shape_of(TensorRole role, const ModelConfig& c) {
       return {c.d_ff, c.d_model};
     case TensorRole::w_down:
       return {c.d_model, c.d_ff};
+    case TensorRole::q_bias:
+      return {1, c.n_heads * c.head_dim};
+    case TensorRole::k_bias:
+    case TensorRole::v_bias:
+      return {1, c.n_kv_heads * c.head_dim};
+    case TensorRole::q_norm:
+    case TensorRole::k_norm:
+      return {1, c.head_dim};
     default:
       return {1, c.d_model};
   }
@@ -68,6 +86,22 @@ std::optional<std::string> out_of(const Range& r) {
   return sentence;
 }
 
+std::optional<std::string> check_rope(const ModelConfig& c) {
+  const auto scaling = static_cast<uint32_t>(c.rope_scaling);
+  if (scaling > static_cast<uint32_t>(RopeScaling::llama3)) {
+    return cat("the RoPE scaling is of the unknown kind ", scaling);
+  }
+  if (!std::isfinite(c.rope_factor) || c.rope_factor < 1e-3F || c.rope_factor > 1e6F) {
+    return cat("the RoPE factor is ", c.rope_factor, "; expected 0.001 to 1e6");
+  }
+  if (c.rope_scaling != RopeScaling::llama3) return std::nullopt;
+  const bool ascending = std::isfinite(c.rope_low) && std::isfinite(c.rope_high) &&
+                         c.rope_low > 0 && c.rope_low < c.rope_high;
+  if (ascending && c.rope_positions > 0) return std::nullopt;
+  return cat("the RoPE scaling mixes between ", c.rope_low, " and ", c.rope_high, " waves in ",
+             c.rope_positions, " positions; expected two ascending numbers and a length");
+}
+
 std::optional<std::string> check_numbers(const ModelConfig& c) {
   if (!std::isfinite(c.rope_base) || c.rope_base < 1 || c.rope_base > 1e12F) {
     return cat("the RoPE base is ", c.rope_base, "; expected 1 to 1e12");
@@ -75,6 +109,8 @@ std::optional<std::string> check_numbers(const ModelConfig& c) {
   if (!std::isfinite(c.rms_eps) || c.rms_eps <= 0 || c.rms_eps > 0.1F) {
     return cat("the RMS norm's epsilon is ", c.rms_eps, "; expected more than 0, at most 0.1");
   }
+  if (auto sentence = check_rope(c)) return sentence;
+  if ((c.features & ~kFeatures) != 0) return cat("the features ", c.features, " are unknown");
   for (const uint32_t word : c.reserved) {
     if (word != 0) return cat("a reserved field of the configuration is ", word, ", not 0");
   }
@@ -85,17 +121,18 @@ std::optional<std::string> check_numbers(const ModelConfig& c) {
 
 std::vector<PlannedTensor> image_plan(const ModelConfig& config) {
   std::vector<PlannedTensor> plan;
-  plan.push_back(planned(TensorRole::embedding, kNoLayer, "token_embd.weight", config));
+  plan.push_back(planned(TensorRole::embedding, kNoLayer, "embedding", config));
   if (config.tied_head == 0) {
-    plan.push_back(planned(TensorRole::head, kNoLayer, "output.weight", config));
+    plan.push_back(planned(TensorRole::head, kNoLayer, "head", config));
   }
   for (uint32_t i = 0; i < config.n_layers; ++i) {
     for (const LayerTensor& tensor : kLayerTensors) {
+      if (tensor.feature != 0 && !config.has(tensor.feature)) continue;
       plan.push_back(planned(tensor.role, static_cast<uint16_t>(i),
-                             cat("blk.", i, '.', tensor.name, ".weight"), config));
+                             cat(tensor.name, " of layer ", i), config));
     }
   }
-  plan.push_back(planned(TensorRole::output_norm, kNoLayer, "output_norm.weight", config));
+  plan.push_back(planned(TensorRole::output_norm, kNoLayer, "output_norm", config));
   return plan;
 }
 

@@ -13,11 +13,11 @@ namespace polykv {
 
 struct PlannedTensor {
   TensorRole role;
-  uint16_t layer;         // kNoLayer where there is none
-  std::string file_name;  // in a GGUF file
+  uint16_t layer;    // kNoLayer where there is none
+  std::string name;  // for messages
   uint32_t n_rows;
   uint32_t n_cols;
-  bool is_vector;  // a norm: n_rows is 1, stored as f32
+  bool is_vector;  // a norm or bias: n_rows is 1, stored as f32
 };
 
 // In the order of the image's tensor table. `config` must have passed check_config().

@@ -66,7 +66,7 @@ bool copy_bf16(std::span<const std::byte> from, bool widen, std::byte* to) {
   return true;
 }
 
-Status check_shape(const GgufTensor& tensor, const PlannedTensor& planned) {
+Status check_shape(const FileTensor& tensor, const PlannedTensor& planned) {
   const bool same = tensor.shape[0] == planned.n_cols && tensor.shape[1] == planned.n_rows &&
                     tensor.shape[2] == 1 && tensor.shape[3] == 1;
   if (same) return {};
@@ -74,12 +74,12 @@ Status check_shape(const GgufTensor& tensor, const PlannedTensor& planned) {
   const uint64_t wanted[2] = {planned.n_cols, planned.n_rows};
   const auto expected = shape_text(std::span(wanted).first(planned.is_vector ? 1 : 2));
   return fail(ErrorCode::bad_model_file,
-              cat("tensor ", planned.file_name, " has the shape ", found,
+              cat("tensor ", printable(tensor.name), " has the shape ", found,
                   " but the file's configuration asks for ", expected),
               found, expected);
 }
 
-bool copy_all(const GgufTensor& tensor, const Weight& form, BlockTarget to) {
+bool copy_all(const FileTensor& tensor, const Weight& form, BlockTarget to) {
   if (const BlockForm* blocks = block_form(tensor.type)) {
     return copy_blocks(tensor, *blocks, form, to);
   }
@@ -91,7 +91,7 @@ bool copy_all(const GgufTensor& tensor, const Weight& form, BlockTarget to) {
 
 }  // namespace
 
-Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planned) {
+Result<Weight> packed_form(const FileTensor& tensor, const PlannedTensor& planned) {
   auto same = check_shape(tensor, planned);
   if (!same) return pass(same);
   Weight form;
@@ -101,7 +101,7 @@ Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planne
   if (planned.is_vector) {
     if (blocks == nullptr) return form;
     return fail(ErrorCode::unsupported_model,
-                cat("tensor ", planned.file_name, " is a norm of type ",
+                cat("tensor ", printable(tensor.name), " is a norm or a bias of type ",
                     gguf_type_name(tensor.type), "; F32, F16 or BF16 expected"),
                 gguf_type_name(tensor.type), "F32, F16, BF16");
   }
@@ -115,7 +115,7 @@ Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planne
   return form;
 }
 
-Status repack(const GgufTensor& tensor, const Weight& form, std::span<std::byte> values,
+Status repack(const FileTensor& tensor, const Weight& form, std::span<std::byte> values,
               std::span<std::byte> scales) {
   const auto bytes = weight_bytes(form);
   check(bytes && values.size() == bytes->values && scales.size() == bytes->scales,

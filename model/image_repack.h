@@ -11,11 +11,11 @@ namespace polykv {
 
 // The form that a tensor takes in the image. bad_model_file if its shape is not the planned one
 // (both are named); unsupported_model if a norm is quantised.
-Result<Weight> packed_form(const GgufTensor& tensor, const PlannedTensor& planned);
+Result<Weight> packed_form(const FileTensor& tensor, const PlannedTensor& planned);
 
 // Fills values and scales, which are zero and of weight_bytes() of the form. bad_model_file if a
 // number is not finite.
-Status repack(const GgufTensor& tensor, const Weight& form, std::span<std::byte> values,
+Status repack(const FileTensor& tensor, const Weight& form, std::span<std::byte> values,
               std::span<std::byte> scales);
 
 }  // namespace polykv

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "model/heads.h"
 #include "model/kernels.h"
 #include "model/rope.h"
 #include "model/threads.h"
@@ -139,6 +140,10 @@ void Pass::keys_and_values(uint32_t index) {
   norm(layer.attn_norm);
   k_.narrow(0, past_, n_).copy_(product(normed_, layer.wk).view({n_, kv_heads_, head_dim_}));
   v_.narrow(0, past_, n_).copy_(product(normed_, layer.wv).view({n_, kv_heads_, head_dim_}));
+  const size_t behind_past = static_cast<size_t>(past_ * kv_heads_ * head_dim_);
+  finish_heads(
+      config_, layer,
+      {static_cast<uint32_t>(n_), nullptr, data(k_) + behind_past, data(v_) + behind_past});
   if (past_ > 0) job_.past(index, data(k_), data(v_));
 }
 
@@ -180,6 +185,7 @@ at::Tensor Pass::attend_rows(const at::Tensor& q, int64_t begin, int64_t end) {
 
 void Pass::attend(const LayerWeights& layer) {
   at::Tensor rows = product(normed_, layer.wq);
+  finish_heads(config_, layer, {static_cast<uint32_t>(n_), data(rows), nullptr, nullptr});
   rotate(data(rows), config_.n_heads, job_.past_tokens);
   const int64_t chunk = past_ == 0 ? n_ : kQueryChunk;
   for (int64_t begin = 0; begin < n_; begin += chunk) {

@@ -3,16 +3,43 @@
 #include "model/rope.h"
 
 #include <cmath>
+#include <numbers>
 
 namespace polykv {
 
-Rope::Rope(const ModelConfig& config)
-    : head_dim_(config.head_dim), interleaved_(config.rope_interleaved != 0) {
-  frequencies_.reserve(head_dim_ / 2);
-  for (uint32_t i = 0; i < head_dim_ / 2; ++i) {
-    frequencies_.push_back(std::pow(double{config.rope_base}, -2.0 * i / head_dim_));
-  }
+namespace {
+
+// Llama 3.1: a wave that the original context holds more than rope_high times is kept, one that it
+// holds less than rope_low times is stretched by the factor, between them it goes over smoothly.
+double llama3_scaled(double frequency, const ModelConfig& config) {
+  const double waves = config.rope_positions * frequency / (2 * std::numbers::pi);
+  if (waves < config.rope_low) return frequency / config.rope_factor;
+  if (waves > config.rope_high) return frequency;
+  const double kept = (waves - config.rope_low) / (double{config.rope_high} - config.rope_low);
+  return (1 - kept) * frequency / config.rope_factor + kept * frequency;
 }
+
+}  // namespace
+
+std::vector<double> rope_frequencies(const ModelConfig& config) {
+  std::vector<double> out;
+  out.reserve(config.head_dim / 2);
+  for (uint32_t i = 0; i < config.head_dim / 2; ++i) {
+    const double plain = std::pow(double{config.rope_base}, -2.0 * i / config.head_dim);
+    if (config.rope_scaling == RopeScaling::llama3) {
+      out.push_back(llama3_scaled(plain, config));
+    } else {
+      out.push_back(config.rope_scaling == RopeScaling::linear ? plain / config.rope_factor
+                                                               : plain);
+    }
+  }
+  return out;
+}
+
+Rope::Rope(const ModelConfig& config)
+    : frequencies_(rope_frequencies(config)),
+      head_dim_(config.head_dim),
+      interleaved_(config.rope_interleaved != 0) {}
 
 void Rope::rotate(float* x, uint32_t n_heads, int64_t position) const {
   for (uint32_t i = 0; i < head_dim_ / 2; ++i) {

@@ -8,6 +8,9 @@
 
 namespace polykv {
 
+// The angle by which a position turns pair i. [head_dim / 2]
+std::vector<double> rope_frequencies(const ModelConfig& config);
+
 class Rope {
  public:
   explicit Rope(const ModelConfig& config);

@@ -43,7 +43,7 @@ TEST(Gguf, WhatWasWrittenIsReadBack) {
   EXPECT_EQ(*read->integers("numbers"), (std::vector<int64_t>{-1, 7}));
   EXPECT_TRUE(*read->flag("yes"));
   EXPECT_EQ(*read->number("ratio"), 0.5);
-  const GgufTensor* second = read->tensor("second");
+  const FileTensor* second = read->tensor("second");
   ASSERT_NE(second, nullptr);
   EXPECT_EQ(second->shape, (std::array<uint64_t, 4>{32, 2, 1, 1}));
   EXPECT_EQ(std::memcmp(second->data.data(), file.tensors[1].data.data(), 36), 0);
@@ -84,7 +84,7 @@ TEST(Gguf, FlippedBitsInTheStructureAreRefusedOrHarmless) {
     const auto read = parse_gguf(std::as_bytes(std::span(exact)), "test.gguf");
     if (!read) continue;
     unsigned sum = 0;
-    for (const GgufTensor& tensor : read->tensors) {
+    for (const FileTensor& tensor : read->tensors) {
       for (const std::byte byte : tensor.data) sum += static_cast<unsigned>(byte);
     }
     EXPECT_GE(sum, 0U);

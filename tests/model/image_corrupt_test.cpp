@@ -134,7 +134,7 @@ const Spoil kSpoils[] = {
     {"Layers", [](RawImage& r) { put_config(r, offsetof(ModelConfig, n_layers), uint32_t{2}); },
      "number of tensors"},
     {"Vocabulary", [](RawImage& r) { put_config(r, offsetof(ModelConfig, n_vocab), uint32_t{15}); },
-     "token_embd.weight"},
+     "tensor embedding"},
     {"Abi", [](RawImage& r) { r.put(offsetof(ImageHeader, abi), uint32_t{99}); }, "version is 99"},
     {"Bos", [](RawImage& r) { r.put(offsetof(ImageHeader, bos), uint32_t{16}); }, "16"},
     {"PreTokenizer", [](RawImage& r) { r.put(offsetof(ImageHeader, pre_tokenizer), uint32_t{9}); },

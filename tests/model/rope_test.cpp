@@ -97,5 +97,40 @@ TEST(Rope, TwoStepsGiveTheSameBitsAsOne) {
   EXPECT_EQ(once, twice);
 }
 
+// What Hugging Face's transformers makes of Llama 3.2's numbers (f32): pair and frequency, on both
+// sides of the two borders.
+TEST(Rope, Llama3ScalesLongWavesOnly) {
+  ModelConfig config = config_of(false);
+  config.rope_base = 500000;
+  config.rope_scaling = RopeScaling::llama3;
+  config.rope_factor = 32;
+  config.rope_low = 1;
+  config.rope_high = 4;
+  config.rope_positions = 8192;
+  const auto found = rope_frequencies(config);
+  const std::pair<size_t, double> expected[] = {
+      {0, 1.0},
+      {1, 0.663601279258728},
+      {14, 0.0032114461064338684},
+      {15, 0.0012905480107292533},
+      {16, 0.000429556705057621},
+      {17, 9.708286233944818e-05},
+      {18, 1.9461638657958247e-05},
+      {31, 9.418306490260875e-08},
+  };
+  for (const auto& [pair, frequency] : expected) {
+    EXPECT_NEAR(found[pair], frequency, 2e-6 * frequency) << pair;
+  }
+}
+
+TEST(Rope, LinearScalingStretchesAllWaves) {
+  ModelConfig config = config_of(false);
+  const auto plain = rope_frequencies(config);
+  config.rope_scaling = RopeScaling::linear;
+  config.rope_factor = 4;
+  const auto found = rope_frequencies(config);
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_DOUBLE_EQ(found[i], plain[i] / 4);
+}
+
 }  // namespace
 }  // namespace polykv

@@ -1,0 +1,162 @@
+// What the families of models are read as, from GGUF files.
+#include "model/family.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/heads.h"
+#include "model/image.h"
+#include "model/rope.h"
+#include "tests/model/temp_file.h"
+#include "tests/model/tiny_model.h"
+
+namespace polykv {
+namespace {
+
+using test::GgufWriter;
+
+ModelImage mapped(const GgufWriter& file) {
+  const test::TempFile on_disk(file.bytes());
+  auto fd = pack_image(on_disk.path(), memory_room());
+  check(fd.has_value(), fd ? "" : fd.error().message.c_str());
+  auto image = ModelImage::map(std::move(*fd), true);
+  check(image.has_value(), image ? "" : image.error().message.c_str());
+  return std::move(*image);
+}
+
+// The tiny model under another architecture's name.
+GgufWriter renamed(const std::string& architecture) {
+  GgufWriter file = test::tiny_model();
+  for (auto& entry : file.entries) {
+    if (entry.key.starts_with("llama.")) entry.key = architecture + entry.key.substr(5);
+  }
+  file.text("general.architecture", architecture);
+  return file;
+}
+
+GgufWriter tiny_qwen2() {
+  GgufWriter file = renamed("qwen2");
+  for (const char* name : {"attn_q", "attn_k", "attn_v"}) {
+    test::add_tensor(file, cat("blk.0.", name, ".bias"), GgufType::f32, {64});
+  }
+  return file;
+}
+
+GgufWriter tiny_qwen3() {
+  GgufWriter file = renamed("qwen3");
+  test::add_tensor(file, "blk.0.attn_q_norm.weight", GgufType::f32, {64});
+  test::add_tensor(file, "blk.0.attn_k_norm.weight", GgufType::f32, {64});
+  return file;
+}
+
+std::vector<float> floats_of(const GgufWriter& file, const std::string& name) {
+  for (const auto& tensor : file.tensors) {
+    if (tensor.name != name) continue;
+    std::vector<float> out(tensor.data.size() / sizeof(float));
+    std::memcpy(out.data(), tensor.data.data(), tensor.data.size());
+    return out;
+  }
+  return {};
+}
+
+TEST(Family, LlamaTurnsPairsSideBySideAndHasNothingBesides) {
+  const ModelImage image = mapped(test::tiny_model());
+  EXPECT_EQ(image.config().rope_interleaved, 1U);
+  EXPECT_EQ(image.config().features, 0U);
+  EXPECT_EQ(image.config().rope_scaling, RopeScaling::none);
+  EXPECT_EQ(image.layer(0).q_bias, nullptr);
+  EXPECT_EQ(image.layer(0).q_norm, nullptr);
+}
+
+TEST(Family, Qwen2HasBiasesAndTurnsHalves) {
+  const GgufWriter file = tiny_qwen2();
+  const ModelImage image = mapped(file);
+  EXPECT_EQ(image.config().rope_interleaved, 0U);
+  EXPECT_EQ(image.config().features, kQkvBias);
+  const LayerWeights& layer = image.layer(0);
+  EXPECT_EQ(std::vector<float>(layer.q_bias, layer.q_bias + 64),
+            floats_of(file, "blk.0.attn_q.bias"));
+  EXPECT_EQ(std::vector<float>(layer.k_bias, layer.k_bias + 64),
+            floats_of(file, "blk.0.attn_k.bias"));
+  EXPECT_EQ(std::vector<float>(layer.v_bias, layer.v_bias + 64),
+            floats_of(file, "blk.0.attn_v.bias"));
+}
+
+TEST(Family, Qwen3HasNormsOfHeads) {
+  const GgufWriter file = tiny_qwen3();
+  const ModelImage image = mapped(file);
+  EXPECT_EQ(image.config().features, kQkNorm);
+  const LayerWeights& layer = image.layer(0);
+  EXPECT_EQ(layer.q_bias, nullptr);
+  EXPECT_EQ(std::vector<float>(layer.k_norm, layer.k_norm + 64),
+            floats_of(file, "blk.0.attn_k_norm.weight"));
+}
+
+TEST(Family, AMissingBiasIsNamed) {
+  GgufWriter file = tiny_qwen2();
+  std::erase_if(file.tensors, [](const auto& t) { return t.name == "blk.0.attn_k.bias"; });
+  const test::TempFile on_disk(file.bytes());
+  const auto fd = pack_image(on_disk.path(), memory_room());
+  ASSERT_FALSE(fd);
+  EXPECT_EQ(fd.error().code, ErrorCode::bad_model_file);
+  EXPECT_NE(fd.error().message.find("blk.0.attn_k.bias"), std::string::npos);
+}
+
+// A GGUF file gives Llama 3's scaling as factors, worked out by its converter in f32.
+TEST(Family, RopeFactorsOfAFileAreLlama3sScaling) {
+  ModelConfig wanted;
+  wanted.head_dim = 64;
+  wanted.rope_base = 500000;
+  const auto plain = rope_frequencies(wanted);
+  wanted.rope_scaling = RopeScaling::llama3;
+  wanted.rope_factor = 8;
+  wanted.rope_low = 1;
+  wanted.rope_high = 4;
+  wanted.rope_positions = 8192;
+  const auto scaled = rope_frequencies(wanted);
+  GgufWriter file = test::tiny_model();
+  file.f32("llama.rope.freq_base", 500000);
+  std::string factors;
+  for (size_t i = 0; i < plain.size(); ++i) {
+    factors += test::raw(static_cast<float>(plain[i] / scaled[i]));
+  }
+  file.tensors.push_back({"rope_freqs.weight", 0, {32}, factors});
+  const ModelConfig found = mapped(file).config();
+  EXPECT_EQ(found.rope_scaling, RopeScaling::llama3);
+  EXPECT_NEAR(found.rope_factor, 8, 1e-5);
+  EXPECT_EQ(found.rope_positions, 8192U);
+}
+
+TEST(Family, LinearRopeScalingIsRead) {
+  GgufWriter file = test::tiny_model();
+  file.text("llama.rope.scaling.type", "linear");
+  file.f32("llama.rope.scaling.factor", 4);
+  const ModelConfig found = mapped(file).config();
+  EXPECT_EQ(found.rope_scaling, RopeScaling::linear);
+  EXPECT_EQ(found.rope_factor, 4);
+}
+
+TEST(Heads, BiasComesBeforeTheNormOfEachHead) {
+  ModelConfig config;
+  config.n_heads = 2;
+  config.n_kv_heads = 1;
+  config.head_dim = 64;
+  config.rms_eps = 1e-6F;
+  const std::vector<float> bias(128, 1), norm(64, 2);
+  LayerWeights layer;
+  layer.q_bias = bias.data();
+  layer.q_norm = norm.data();
+  std::vector<float> q(256, 0), k(128, 3);
+  q[0] = 7;  // one row's first head is uneven, all others are ones after the bias
+  finish_heads(config, layer, {2, q.data(), k.data(), nullptr});
+  const double rms = std::sqrt((8.0 * 8 + 63) / 64);
+  EXPECT_NEAR(q[0], 2 * 8 / rms, 1e-5);
+  EXPECT_NEAR(q[1], 2 / rms, 1e-6);
+  EXPECT_NEAR(q[64], 2, 1e-5) << "the second head has its own norm";
+  EXPECT_NEAR(q[255], 2, 1e-5);
+  EXPECT_EQ(k, std::vector<float>(128, 3)) << "no bias, no norm";
+}
+
+}  // namespace
+}  // namespace polykv
