@@ -13,7 +13,7 @@ Result<WorkRef> work_of(Models& models, AgentTable& agents, const Asker& asker,
 // Agents enough for it, now and as long as nobody else ends? agent_lost with the numbers.
 Status check_enough(const AgentTable& agents, const Work& work);
 
-// Gives a work that waits for one its version, if that is there by now. version_gone: it never will.
+// Gives a work that waits for a version that one, if it is there. version_gone: it never will be.
 Status find_version(Models& models, Work& work);
 
 }  // namespace polykv
