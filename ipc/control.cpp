@@ -301,9 +301,9 @@ struct ControlClient::State {
     dealer.connect(endpoint(path));
   }
 
-  void subscribe(const std::string& path, const std::string& topic) {
+  void subscribe(const std::string& path, const std::vector<std::string>& topics) {
     set_common(bus);
-    bus.set(zmq::sockopt::subscribe, topic);
+    for (const std::string& topic : topics) bus.set(zmq::sockopt::subscribe, topic);
     bus.connect(endpoint(path));
   }
 
@@ -337,7 +337,7 @@ ControlClient::~ControlClient() = default;
 Result<ControlClient> ControlClient::connect(const std::string& control_path,
                                              const std::string& identity,
                                              const std::string& bus_path,
-                                             const std::string& topic) {
+                                             const std::vector<std::string>& topics) {
   if (const Status ok = check_identity(identity); !ok) return pass(ok);
   if (const Status ok = check_socket_path(control_path); !ok) return pass(ok);
   if (!bus_path.empty()) {
@@ -347,7 +347,7 @@ Result<ControlClient> ControlClient::connect(const std::string& control_path,
   try {
     auto state = std::make_unique<State>();
     state->connect(control_path, identity);
-    if (!bus_path.empty()) state->subscribe(bus_path, topic);
+    if (!bus_path.empty()) state->subscribe(bus_path, topics);
     return ControlClient(std::move(state));
   } catch (const zmq::error_t& error) {
     return zmq_failure(cat("connect to ", control_path), error);

@@ -47,13 +47,14 @@ class ControlServer {
   std::unique_ptr<State> state_;
 };
 
-// DEALER (+ SUB when topics are given), connected.
+// DEALER (+ SUB when a bus is given), connected.
 class ControlClient {
  public:
-  // not_running if nobody listens there. identity: unique per process, 1 to 200 bytes.
+  // not_running if nobody listens there. identity: unique per process, 1 to 200 bytes. topics:
+  // prefixes; "" is every topic.
   static Result<ControlClient> connect(const std::string& control_path, const std::string& identity,
                                        const std::string& bus_path = "",
-                                       const std::string& topic = "");
+                                       const std::vector<std::string>& topics = {});
   Status send(const Message& message);  // timed_out if the server takes nothing for 5 s
   // Waits for a message from the server or the bus; nullopt after timeout_ms (-1: no limit).
   // also_fd (if

@@ -43,11 +43,13 @@ Client::Client(ControlClient control, FdSocket link, UniqueFd watch, int interru
       watch_(std::move(watch)),
       interrupt_fd_(interrupt_fd) {}
 
-Result<Client> Client::connect(const std::string& runtime, int interrupt_fd) {
+Result<Client> Client::connect(const std::string& runtime, int interrupt_fd,
+                               const std::vector<std::string>& topics) {
   auto link = FdSocket::connect(runtime + "/fd");
   if (!link) return pass(link);
   const std::string identity = cat("client:", ::getpid(), ":", std::random_device{}());
-  auto control = ControlClient::connect(runtime + "/ctl", identity);
+  const std::string bus = topics.empty() ? "" : runtime + "/bus";
+  auto control = ControlClient::connect(runtime + "/ctl", identity, bus, topics);
   if (!control) return pass(control);
   auto watch = watch_both(link->fd(), interrupt_fd);
   if (!watch) return pass(watch);
@@ -67,12 +69,21 @@ Result<std::string> Client::send(Message request) {
 }
 
 Result<Message> Client::receive() {
-  auto message = control_.receive(-1, watch_.get());
-  // A supervisor that ends closes the link, maybe before what it said last has come through.
-  if (message && !*message && !readable(interrupt_fd_)) message = control_.receive(kLastWordsMs);
+  auto message = receive_within(-1);
   if (!message) return pass(message);
-  if (!*message) return why_interrupted();
+  check(message->has_value(), "a wait without a limit ends with a message or an error");
   return std::move(**message);
+}
+
+Result<std::optional<Message>> Client::receive_within(int timeout_ms) {
+  auto message = control_.receive(timeout_ms, watch_.get());
+  if (!message || *message) return message;
+  if (!readable(watch_.get())) return std::nullopt;
+  if (readable(interrupt_fd_)) return why_interrupted();
+  // A supervisor that ends closes the link, maybe before what it said last has come through.
+  message = control_.receive(kLastWordsMs);
+  if (message && !*message) return why_interrupted();
+  return message;
 }
 
 Result<Message> Client::ask(Message request, const OnPart& on_part) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,16 @@ class Client {
 
   // not_running if no supervisor listens in `runtime`. interrupt_fd: readable = give up
   // (cancelled); -1 = none.
-  static Result<Client> connect(const std::string& runtime, int interrupt_fd);
+  // topics: of the bus, to be received beside the answers.
+  static Result<Client> connect(const std::string& runtime, int interrupt_fd,
+                                const std::vector<std::string>& topics = {});
 
   // Sends a request under a new id and returns the id.
   Result<std::string> send(Message request);
   // The next message of the supervisor. Errors: cancelled, not_running.
   Result<Message> receive();
+  // The same; nullopt if none came in that time.
+  Result<std::optional<Message>> receive_within(int timeout_ms);
   // send, then the final answer; an "error" answer is returned as the error it is.
   Result<Message> ask(Message request, const OnPart& on_part = {});
   // The same over the connection for memory. `fd` goes along. The answer that ends it: `last`

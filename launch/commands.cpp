@@ -8,6 +8,7 @@
 #include "ipc/process.h"
 #include "launch/inputs.h"
 #include "launch/status_view.h"
+#include "launch/watch.h"
 
 namespace polykv {
 namespace {
@@ -201,6 +202,7 @@ Status agent_stop(const ClientCommand& command, int interrupt_fd) {
 }
 
 Status show_status(const StatusCommand& command, int interrupt_fd) {
+  if (command.watch) return watch_status(command.runtime, interrupt_fd);
   auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
   auto snapshot = client->ask(Message("status"));
@@ -208,7 +210,7 @@ Status show_status(const StatusCommand& command, int interrupt_fd) {
   if (command.json) {
     std::cout << snapshot->dump() << '\n';
   } else {
-    print_snapshot(*snapshot, std::cout);
+    for (const std::string& line : status_lines(*snapshot, {}, 0)) std::cout << line << '\n';
   }
   return {};
 }

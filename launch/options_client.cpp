@@ -102,7 +102,8 @@ void add_agents(CLI::App& app, Draft& draft) {
 void add_watching(CLI::App& app, Draft& draft) {
   StatusCommand& command = draft.arguments.status;
   CLI::App* status = add_command(app, draft, "status", "Models, pools, agents, memory");
-  status->add_flag("--json", command.json, "As JSON");
+  CLI::Option* json = status->add_flag("--json", command.json, "As JSON");
+  status->add_flag("--watch", command.watch, "Go on showing it until Ctrl-C")->excludes(json);
 
   DoctorCommand& doctor = draft.arguments.doctor;
   CLI::App* look = add_command(app, draft, "doctor", "What this machine can do, and what is wrong");

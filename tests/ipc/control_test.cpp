@@ -137,7 +137,7 @@ TEST(Control, a_peer_that_never_reads_costs_dropped_messages_and_no_block) {
 TEST(Control, bus_reaches_subscribers_of_the_topic_only) {
   Runtime runtime;
   ASSERT_TRUE(runtime.server);
-  auto client = ControlClient::connect(runtime.control, "c", runtime.bus, "pool.");
+  auto client = ControlClient::connect(runtime.control, "c", runtime.bus, {"pool."});
   ASSERT_TRUE(client) << client.error().message;
   // Subscriptions travel asynchronously: publish until one arrives.
   Result<std::optional<Message>> heard = std::optional<Message>();

@@ -191,7 +191,7 @@ TEST_F(SessionPools, fork_and_drop_are_events_on_the_bus_in_order) {
   start();
   ASSERT_TRUE(make_pool("main", "a document"));
   auto listener =
-      ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", "pool");
+      ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", {"pool"});
   ASSERT_TRUE(listener) << listener.error().message;
   // A subscription takes its time to arrive: forks are made until one is heard of.
   int forks = 0;
