@@ -73,7 +73,7 @@ TEST_F(SessionCommit, append_after_a_commit_extends_it) {
 
 TEST_F(SessionCommit, is_told_on_the_bus_with_the_version) {
   start_with_agents(1);
-  auto bus = ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", "pool");
+  auto bus = ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", {"pool"});
   ASSERT_TRUE(bus) << bus.error().message;
   std::string last;
   for (int i = 0; last != "committed"; ++i) {  // again, should the subscription be late

@@ -163,7 +163,7 @@ TEST_F(SessionGeneration, requests_of_a_vanished_client_are_cancelled_though_no_
 
 TEST_F(SessionGeneration, births_ends_and_tokens_are_told_on_the_bus) {
   start(fake_options());
-  auto bus = ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", "");
+  auto bus = ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", {""});
   ASSERT_TRUE(bus) << bus.error().message;
   const auto heard = [&](const std::string& type) {
     while (true) {
