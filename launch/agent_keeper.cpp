@@ -224,6 +224,14 @@ void AgentKeeper::stop(const Asker& asker, const Message& message) {
   replies_.reply(asker, Message("ok"));
 }
 
+bool AgentKeeper::starts_on(const std::string& model, const std::string& pool) const {
+  return std::ranges::any_of(agents_.all(), [&](const auto& item) {
+    const AgentRecord& agent = item.second;
+    return agent.state == AgentRecord::State::starting && agent.model == model &&
+           agent.pool == pool;
+  });
+}
+
 void AgentKeeper::add_watches(std::vector<int>& fds) const {
   for (const auto& [name, agent] : agents_.all()) {
     if (agent.state != AgentRecord::State::ended) fds.push_back(agent.child.pidfd());

@@ -57,6 +57,8 @@ class AgentKeeper {
   void ended(AgentRecord& agent, const std::string& story);
   void lease_ended(const std::string& agent);
 
+  // Is an agent on its way to this pool that has no lease on it yet?
+  bool starts_on(const std::string& model, const std::string& pool) const;
   void add_watches(std::vector<int>& fds) const;  // readable: reap
   void reap();
   void shut_down();  // ends every child; a process that does not listen is killed

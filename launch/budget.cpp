@@ -10,8 +10,8 @@ constexpr size_t kHoldersMax = 4000;  // bytes: of a thousand pools the first wi
 
 std::optional<uint64_t> Budget::left() const {
   if (!bytes_) return std::nullopt;
-  const uint64_t held = models_.held_bytes();
-  return *bytes_ > held ? *bytes_ - held : 0;
+  const uint64_t taken = models_.held_bytes() + promised_;
+  return *bytes_ > taken ? *bytes_ - taken : 0;
 }
 
 std::string Budget::holders() const {

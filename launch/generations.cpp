@@ -194,6 +194,11 @@ void Generations::cancel(const std::string& client, const std::string& request) 
   if (work) stop(work, {ErrorCode::cancelled, "cancelled before it started", {}, {}});
 }
 
+bool Generations::await(const std::string& model, const std::string& pool) const {
+  return std::ranges::any_of(
+      works_, [&](const WorkRef& work) { return work->model == model && work->pool == pool; });
+}
+
 void Generations::client_gone(const std::string& client) {
   const std::vector<WorkRef> works = works_;
   for (const WorkRef& work : works) {

@@ -26,6 +26,8 @@ class Generations {
   void generate(const Asker& asker, const Message& message);  // or group_generate
   // Ends the client's request of this id if it is a generation that waits or runs.
   void cancel(const std::string& client, const std::string& request);
+  // Is there one on this pool that is not over?
+  bool await(const std::string& model, const std::string& pool) const;
   void client_gone(const std::string& client);  // nobody waits for its answers any more
   void dispatch();  // gives waiting generations to idle agents; cheap when there is nothing to do
 

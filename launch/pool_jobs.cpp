@@ -23,6 +23,8 @@ struct PoolJobs::Job {
   uint64_t text_bytes = 0;
   size_t n_taken = 0;
   std::string role;
+  int64_t ttl_seconds = 0;  // of a new pool
+  Reservation room;         // for the segments that are being made
 };
 
 namespace {
@@ -112,6 +114,7 @@ Status PoolJobs::plan(Job& job, const Message& message) const {
   job.names = {job.pool};
   job.reserve = static_cast<uint32_t>(message.integer("reserve"));
   job.role = message.text("role", "system");
+  job.ttl_seconds = message.integer("ttl_seconds");
   if (message.type() == "append") {
     auto current = registry.version(job.pool, 0);
     if (!current) return pass(current);
@@ -154,8 +157,8 @@ void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
   task.request = Message("prefill");
   std::vector<std::string> codecs;
   for (const CodecSpec& codec : job->codecs) codecs.push_back(codec_name(codec));
-  task.request.set("codecs", codecs).set("pool", job->pool).set("holders", budget_.holders());
-  if (const auto left = budget_.left()) task.request.set_id("budget_left", *left);
+  task.request.set("codecs", codecs).set("pool", job->pool);
+  task.prepare = [this, job](WriterJob& self) { return make_room(*job, self.request); };
   task.fds.push_back(std::move(tokens));
   for (const auto& segment : job->past) {
     auto fd = reopen_read_only(segment->fd.get());
@@ -171,6 +174,26 @@ void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
   };
   task.failed = [this, job](const Error& error) { end(job, &error); };
   job->model->writer.submit(std::move(task));
+}
+
+// Right before the prefill, so that what was published meanwhile is counted.
+Status PoolJobs::make_room(Job& job, Message& request) {
+  const HeldImage& image = *job.model->registry.image();
+  uint64_t bytes = 0;
+  for (const CodecSpec& codec : job.codecs) {
+    SegmentSpec spec;
+    spec.shape = image.shape;
+    spec.codec = codec;
+    spec.starts_context = job.past.empty();
+    spec.tokens.resize(job.n_tokens);
+    bytes += segment_bytes(spec) + manifest_bytes(job.past.size() + 1);
+  }
+  auto room = pools_.make_room(bytes);
+  if (!room) return pass(room);
+  job.room = std::move(*room);
+  request.set("holders", budget_.holders());
+  if (const auto left = budget_.left()) request.set_id("budget_left", *left + job.room.bytes());
+  return {};
 }
 
 // Verifies and publishes one finished segment. True when it was the job's last.
@@ -203,12 +226,16 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
   if (auto follows = check_follows(registry, name, job.past); !follows) return pass(follows);
   auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec, {.past = job.past});
   if (!segment) return pass(segment);
-  return registry.publish(name, codec, std::move(*segment));
+  auto version = registry.publish(name, codec, std::move(*segment));
+  if (version && job.past.empty()) pools_.add(*job.model, name, job.ttl_seconds);
+  if (version) pools_.used(job.model->name, name);
+  return version;
 }
 
 // Ends a job, with an error or without. The pool may be written again.
 void PoolJobs::end(const JobRef& job, const Error* error) {
   job->model->busy_pools.erase(job->pool);
+  job->room = Reservation();
   if (error != nullptr) replies_.refuse(job->asker, *error);
 }
 

@@ -10,14 +10,15 @@
 
 #include "launch/budget.h"
 #include "launch/model_slot.h"
+#include "launch/pool_keeper.h"
 #include "launch/replies.h"
 
 namespace polykv {
 
 class PoolJobs {
  public:
-  PoolJobs(Models& models, const Budget& budget, Replies& replies)
-      : models_(models), budget_(budget), replies_(replies) {}
+  PoolJobs(Models& models, PoolKeeper& pools, const Budget& budget, Replies& replies)
+      : models_(models), pools_(pools), budget_(budget), replies_(replies) {}
 
   // pool_create and append. text: of a request by link, else empty.
   void write_pool(const Asker& asker, const Message& message, UniqueFd text);
@@ -35,11 +36,13 @@ class PoolJobs {
   Status plan_prefill(Job& job, const Message& message, const UniqueFd& tokens) const;
   void tokenise(const JobRef& job, UniqueFd text);
   void prefill(const JobRef& job, UniqueFd tokens);
+  Status make_room(Job& job, Message& request);
   bool take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds);
   Result<std::shared_ptr<Version>> publish_next(Job& job, std::vector<UniqueFd> fds);
   void end(const JobRef& job, const Error* error);
 
   Models& models_;
+  PoolKeeper& pools_;
   const Budget& budget_;
   Replies& replies_;
 };

@@ -93,8 +93,7 @@ Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,
   return pool_ready(to, **version);
 }
 
-Status drop_pool(Registry& registry, const std::set<std::string>& busy, const Message& request) {
-  const std::string pool = request.text("pool");
+Status drop_pool(Registry& registry, const std::set<std::string>& busy, const std::string& pool) {
   if (auto free = check_not_busy(busy, pool); !free) return free;
   return registry.drop(pool);
 }

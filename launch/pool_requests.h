@@ -27,7 +27,7 @@ Message pool_status(const std::string& model, const Pool& pool,
 // busy: pools that are being written; room: for the manifest.
 Result<Message> fork_pool(Registry& registry, const std::set<std::string>& busy,
                           const MemoryRoom& room, const Message& request);
-Status drop_pool(Registry& registry, const std::set<std::string>& busy, const Message& request);
+Status drop_pool(Registry& registry, const std::set<std::string>& busy, const std::string& pool);
 Result<Message> pin_pool(Registry& registry, const Message& request);  // or unpin
 
 }  // namespace polykv

@@ -61,11 +61,18 @@ void forget_expired(Pool& pool) {
   std::erase_if(pool.earlier, [](const auto& earlier) { return earlier.expired(); });
 }
 
+std::string pinned_numbers(const Pool& pool) {
+  std::string numbers;
+  for (const auto& [known, unused] : pool.pinned)
+    numbers += cat(numbers.empty() ? "" : ", ", known);
+  return numbers;
+}
+
 // Bytes of a pool's live versions; a segment shared by several counts once.
 uint64_t pool_bytes(const Pool& pool, std::set<const HeldSegment*>& counted) {
   uint64_t bytes = 0;
   for (const auto& version : live_versions(pool)) {
-    bytes += sizeof(ManifestHeader) + version->segments.size() * sizeof(ManifestSpan);
+    bytes += manifest_bytes(version->segments.size());
     for (const auto& segment : version->segments) {
       if (counted.insert(segment.get()).second) bytes += segment->view.bytes();
     }
@@ -74,6 +81,10 @@ uint64_t pool_bytes(const Pool& pool, std::set<const HeldSegment*>& counted) {
 }
 
 }  // namespace
+
+uint64_t manifest_bytes(size_t n_segments) {
+  return sizeof(ManifestHeader) + n_segments * sizeof(ManifestSpan);
+}
 
 std::string dropped_name(const std::string& pool) { return pool + " (dropped)"; }
 
@@ -84,19 +95,19 @@ std::string megabytes(uint64_t bytes) {
 }
 
 uint64_t Version::bytes() const {
-  uint64_t bytes = sizeof(ManifestHeader) + segments.size() * sizeof(ManifestSpan);
+  uint64_t bytes = manifest_bytes(segments.size());
   for (const auto& segment : segments) bytes += segment->view.bytes();
   return bytes;
 }
 
 Status Registry::set_image(UniqueFd fd, const std::string& name, const std::string& fingerprint,
-                           uint32_t n_positions) {
+                           uint32_t n_positions, const KvShape& shape) {
   auto own = fd.duplicate();
   if (!own) return pass(own);
   auto view = SharedView::map(std::move(*own));
   if (!view) return pass(view);
   (void)checksum64(view->data());  // faults every page in
-  image_ = HeldImage{std::move(fd), std::move(*view), name, fingerprint, n_positions};
+  image_ = HeldImage{std::move(fd), std::move(*view), name, fingerprint, n_positions, shape};
   return {};
 }
 
@@ -212,8 +223,7 @@ Result<uint64_t> Registry::unpin(const std::string& pool_name, uint64_t number) 
   const uint64_t exact = (*wanted)->number;
   auto& pinned = pools_[pool_name].pinned;
   if (pinned.erase(exact) == 1) return exact;
-  std::string numbers;
-  for (const auto& [known, unused] : pinned) numbers += cat(numbers.empty() ? "" : ", ", known);
+  const std::string numbers = pinned_numbers(pools_[pool_name]);
   return fail(ErrorCode::usage,
               cat("version ", exact, " of pool '", pool_name, "' is not pinned; pinned ",
                   numbers.empty() ? "are none" : cat("is ", numbers)),
@@ -249,10 +259,12 @@ Result<std::shared_ptr<Version>> Registry::version(const std::string& pool_name,
       cat(number), numbers);
 }
 
-uint64_t Registry::held_bytes() const {
+uint64_t Registry::held_bytes(const std::set<std::string>& without) const {
   std::set<const HeldSegment*> counted;
   uint64_t bytes = image_ ? image_->view.data().size() : 0;
-  for (const auto& [name, pool] : pools_) bytes += pool_bytes(pool, counted);
+  for (const auto& [name, pool] : pools_) {
+    if (!without.contains(name)) bytes += pool_bytes(pool, counted);
+  }
   for (const Pool& pool : dropped_) bytes += pool_bytes(pool, counted);
   return bytes;
 }
@@ -266,7 +278,7 @@ std::string Registry::holders(const std::multimap<std::string, std::string>& age
     if (versions == 0) return;  // dropped, and free by now
     sentence += cat(", pool ", pool.name, " ", megabytes(pool_bytes(pool, counted)), " in ",
                     versions, " version(s)");
-    if (!pool.pinned.empty()) sentence += cat(", ", pool.pinned.size(), " pinned");
+    if (!pool.pinned.empty()) sentence += cat(", pinned: ", pinned_numbers(pool));
     const auto [first, last] = agents_by_pool.equal_range(pool.name);
     std::string agents;
     for (auto it = first; it != last; ++it) agents += (agents.empty() ? "" : ", ") + it->second;

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct HeldImage {
   std::string name;
   std::string fingerprint;  // hexadecimal
   uint32_t n_positions = 0;
+  KvShape shape{};  // of its segments
 };
 
 struct HeldSegment {
@@ -57,7 +59,7 @@ class Registry {
  public:
   // Touches every page and keeps the mapping.
   Status set_image(UniqueFd fd, const std::string& name, const std::string& fingerprint,
-                   uint32_t n_positions);
+                   uint32_t n_positions, const KvShape& shape = {});
   const HeldImage* image() const { return image_ ? &*image_ : nullptr; }
 
   // Verifies everything in a segment that a writer or an agent handed over, and that it says to
@@ -85,7 +87,8 @@ class Registry {
   Result<std::shared_ptr<Version>> version(const std::string& pool_name, uint64_t number) const;
   const std::map<std::string, Pool>& pools() const { return pools_; }
 
-  uint64_t held_bytes() const;  // image, segments once each, manifests
+  // Image, segments once each, manifests; as if these pools were not there.
+  uint64_t held_bytes(const std::set<std::string>& without = {}) const;
   // "model image 80.1 MB, pool main 24.0 MB in 2 versions (held by agents a1, a2)".
   std::string holders(const std::multimap<std::string, std::string>& agents_by_pool) const;
 
@@ -100,6 +103,8 @@ class Registry {
   std::map<std::string, uint64_t> last_numbers_;  // of dropped pools
 };
 
+// Bytes of the manifest of a version of so many segments.
+uint64_t manifest_bytes(size_t n_segments);
 // What a dropped pool is called as long as leases hold it.
 std::string dropped_name(const std::string& pool);
 std::string megabytes(uint64_t bytes);  // "24.0 MB" (10^6)

@@ -14,6 +14,7 @@ Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets 
       directory_(std::move(directory)),
       stop_(std::move(sockets.stop)),
       control_(std::move(sockets.control)),
+      deadlines_(options_.clock),
       models_(options_, directory_.path()),
       leases_(std::move(sockets.listener), models_),
       budget_(options_.budget, models_, leases_),
@@ -21,11 +22,14 @@ Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets 
                [this](uint64_t link, const Message& message, const std::vector<int>& fds) {
                  return leases_.send(link, message, fds);
                }),
-      pool_jobs_(models_, budget_, replies_),
-      pool_keeper_(models_, leases_, budget_, replies_),
+      pool_keeper_(models_, leases_, budget_, replies_, deadlines_),
+      pool_jobs_(models_, pool_keeper_, budget_, replies_),
       agents_(options_, directory_.path(), models_, control_, replies_, deadlines_),
       generations_(models_, agents_.table(), control_, replies_, deadlines_),
       commits_(models_, agents_.table(), budget_, control_, replies_, deadlines_) {
+  pool_keeper_.on_awaited([this](const std::string& model, const std::string& pool) {
+    return agents_.starts_on(model, pool) || generations_.await(model, pool);
+  });
   leases_.on_agent_packet([this](Link& lease, const Message& message, std::vector<UniqueFd> fds) {
     commits_.take_turn(lease, message, std::move(fds));
   });
@@ -70,7 +74,10 @@ Status Supervisor::run() {
 
 // One round: wait for anything, serve everything that is ready.
 Status Supervisor::wait_and_serve() {
-  while (auto request = control_.receive()) handle_request(*request);
+  while (auto request = control_.receive()) {
+    deadlines_.run_due();  // who asks sees what time has changed
+    handle_request(*request);
+  }
   for (const std::string& client : control_.take_vanished()) client_gone(client);
   deadlines_.run_due();
   generations_.dispatch();
@@ -113,6 +120,7 @@ bool Supervisor::serve_link(Link& link) {
   if (packet) return handle_packet(link, std::move(*packet));
   if (link.role != Link::Role::agent) return false;
   leases_.fail_score(link);
+  pool_keeper_.used(link.model, link.pool);
   // An agent that has moved to another version was granted that lease before this one closed.
   if (!leases_.has_other(link)) agents_.lease_ended(link.agent);
   return false;

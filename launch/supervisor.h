@@ -12,7 +12,7 @@
 //   Leases       launch/leases.h        SEQPACKET connections, leases, scores
 //   Replies      launch/replies.h       answers, repeated requests, events on the bus
 //   PoolJobs     launch/pool_jobs.h     text → tokens → segment → published version
-//   PoolKeeper   launch/pool_keeper.h   fork, drop, pin
+//   PoolKeeper   launch/pool_keeper.h   fork, drop, pin; time to live, room in the budget
 //   AgentKeeper  launch/agent_keeper.h  processes of agents
 //   Generations  launch/generations.h   what agents compute, and for whom
 //   Commits      launch/commits.h       finished turns as next versions
@@ -83,8 +83,8 @@ class Supervisor {
   Leases leases_;
   Budget budget_;
   Replies replies_;
-  PoolJobs pool_jobs_;
   PoolKeeper pool_keeper_;
+  PoolJobs pool_jobs_;
   AgentKeeper agents_;
   Generations generations_;
   Commits commits_;

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "launch/deadlines.h"
+
 namespace polykv {
 
 inline constexpr int64_t kAgentsMax = 256;
@@ -23,7 +25,8 @@ struct SupervisorOptions {
   unsigned agent_threads = 1;
   std::optional<uint64_t> budget;  // bytes of shared memory, image included; nullopt = no own limit
   bool restart_agents = false;
-  std::string isa;  // force kernels in agents; "" = the best
+  SteadyClock clock;  // empty: the machine's
+  std::string isa;    // force kernels in agents; "" = the best
 };
 
 }  // namespace polykv

@@ -65,6 +65,7 @@ void Supervisor::client_request(const std::string& client, const Message& messag
 
 void Supervisor::long_request(const Asker& asker, const Message& message) {
   const std::string type = message.type();
+  pool_keeper_.used(message);
   if (type == "pool_create" || type == "append") {
     return pool_jobs_.write_pool(asker, message, UniqueFd());
   }
@@ -97,6 +98,7 @@ bool Supervisor::handle_packet(Link& link, Packet packet) {
     return true;
   }
   if (message->type() == "writer_hello") return writer_hello(link);
+  pool_keeper_.used(*message);
   if (message->type() == "attach") return leases_.grant(link, *message);
   return client_packet(link, *message, std::move(packet.fds));
 }
@@ -158,7 +160,10 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
     for (const std::string& notice : message.texts("notices")) log_line(LogLevel::info, notice);
     auto kept = model.registry.set_image(std::move(fds[0]), message.text("name"),
                                          message.text("fingerprint"),
-                                         static_cast<uint32_t>(message.integer("positions")));
+                                         static_cast<uint32_t>(message.integer("positions")),
+                                         {static_cast<uint32_t>(message.integer("layers")),
+                                          static_cast<uint32_t>(message.integer("kv_heads")),
+                                          static_cast<uint32_t>(message.integer("head_dim"))});
     if (kept) return model.writer.image_ready();
     model_failed(model, kept.error());
   } else if (message.type() == "error" && model.registry.image() == nullptr) {

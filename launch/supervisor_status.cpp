@@ -1,7 +1,6 @@
 // The snapshot: everything that a person or a script asks a running system.
 #include <unistd.h>
 
-#include "launch/pool_requests.h"
 #include "launch/supervisor.h"
 
 namespace polykv {
@@ -41,7 +40,7 @@ Message Supervisor::snapshot() {
   for (const auto& model : models_.all()) {
     models.push_back(model_status(*model));
     for (const auto& [name, pool] : model->registry.pools()) {
-      pools.push_back(pool_status(model->name, pool, leases));
+      pools.push_back(pool_keeper_.status(*model, pool, leases));
     }
   }
   for (const auto& [name, agent] : agents_.table().all()) agents.push_back(agent_status(agent));
@@ -51,7 +50,7 @@ Message Supervisor::snapshot() {
   snapshot.set_id("token_seq", replies_.last_event("token"));
   snapshot.set("pid", ::getpid()).set("held_bytes", models_.held_bytes());
   if (budget_.bytes()) snapshot.set("budget_bytes", *budget_.bytes());
-  snapshot.set("evicted_pools", 0).set("fallbacks", agents_.fallbacks());
+  snapshot.set("evicted_pools", pool_keeper_.evicted()).set("fallbacks", agents_.fallbacks());
   snapshot.set("models", models).set("pools", pools).set("agents", agents);
   return snapshot;
 }

@@ -47,7 +47,18 @@ void WriterLink::image_ready() {
 }
 
 void WriterLink::send_next() {
-  if (state_ != State::ready || jobs_.empty()) return;
+  while (state_ == State::ready && !jobs_.empty()) {
+    WriterJob& job = jobs_.front();
+    if (!job.prepare) return send_front();
+    const Status good = job.prepare(job);
+    if (good) return send_front();
+    const WriterJob refused = std::move(jobs_.front());
+    jobs_.pop_front();
+    refused.failed(good.error());
+  }
+}
+
+void WriterLink::send_front() {
   WriterJob& job = jobs_.front();
   current_ = next_job_++;
   job.request.set_id("job", current_);

@@ -16,7 +16,8 @@ namespace polykv {
 
 struct WriterJob {
   Message request{"tokenize"};
-  std::vector<UniqueFd> fds;                                          // sent along
+  std::vector<UniqueFd> fds;                  // sent along
+  std::function<Status(WriterJob&)> prepare;  // last step before it is sent; may be empty
   std::function<bool(const Message&, std::vector<UniqueFd>)> answer;  // true: the job is done
   std::function<void(const Error&)> failed;
 };
@@ -59,6 +60,7 @@ class WriterLink {
  private:
   static constexpr int kRestartsMax = 5;  // in a row, without a job done in between
   void send_next();
+  void send_front();
   void fail_current(const Error& error);
 
   Options options_;

@@ -146,8 +146,9 @@ TEST_F(SessionWriter, budget_refuses_the_second_pool_and_names_what_holds_the_me
   options.budget = held + 10;
   start(options);
   ASSERT_TRUE(make_pool("main", "a document"));
+  ASSERT_TRUE(client().ask(Message("pool_pin").set("pool", "main")));
   expect_error(make_pool("other", "a document"), ErrorCode::memory_limit,
-               {"model image", "pool main"});
+               {"model image", "pool main", "pinned: 1"});
   EXPECT_EQ(status().objects("pools").size(), 1u);
   EXPECT_EQ(status().integer("budget_bytes"), static_cast<int64_t>(held + 10));
 }
