@@ -60,7 +60,7 @@ class ClockRuntime : public FakeRuntime {
   // made and dropped until one is heard of.
   ControlClient listen() {
     auto listener =
-        ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", "pool");
+        ControlClient::connect(runtime() + "/ctl", "listener", runtime() + "/bus", {"pool"});
     EXPECT_TRUE(create("to-listen", "x"));
     int forks = 0;
     while (!HasFailure()) {
