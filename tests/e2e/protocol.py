@@ -99,7 +99,7 @@ class Recorded(harness.Case):
     def test_messages_of_a_client_and_an_agent(self):
         self.agent_by_hand()
         with polykv.connect(self.dir / "tap") as client:
-            events = client.events("pool", "agent", "token")
+            events = client.events("pool", "agent", "token", timeout=harness.DEADLINE_S)
             next(events)
             harness.await_true("the agent", lambda: (
                 (agent := client.status().agent("hand")) and agent.state == "idle"))

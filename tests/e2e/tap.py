@@ -1,4 +1,4 @@
-"""A runtime directory that passes everything on to the real one and keeps a copy of all messages."""
+"""A runtime directory that passes everything on to the real one and keeps a copy of it all."""
 
 import array
 import json

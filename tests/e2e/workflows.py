@@ -25,7 +25,7 @@ class Case(harness.Case):
         self.start_runtime()
         self.client = polykv.connect(self.runtime)
         self.addCleanup(self.client.close)
-        self.events = self.client.events("pool", "agent")
+        self.events = self.client.events("pool", "agent", timeout=harness.DEADLINE_S)
         self.before = next(self.events)
 
     def start_runtime(self):
