@@ -127,6 +127,7 @@ void read_model(Section& section, std::vector<ModelEntry>& models) {
   ModelEntry model;
   section.text("name", model.name);
   section.path("file", model.file);
+  section.text("chat-format", model.chat_format);
   models.push_back(model);
 }
 
@@ -168,7 +169,8 @@ Result<toml::table> parse_file(const std::string& path) {
 }
 
 toml::table table_of(const ModelEntry& model) {
-  return toml::table{{"name", model.name}, {"file", model.file}};
+  return toml::table{
+      {"name", model.name}, {"file", model.file}, {"chat-format", model.chat_format}};
 }
 
 toml::table table_of(const PoolEntry& pool) {

@@ -152,7 +152,7 @@ Status check_deployment(const Deployment& deployment) {
 SupervisorOptions supervisor_options(const Deployment& deployment) {
   SupervisorOptions options;
   for (const ModelEntry& model : deployment.models) {
-    options.models.push_back({model.name, model.file});
+    options.models.push_back({model.name, model.file, model.chat_format});
   }
   options.writer_program = deployment.writer;
   options.agent_program = deployment.agent_program;

@@ -15,6 +15,7 @@ namespace polykv {
 struct ModelEntry {
   std::string name;  // "" = the first: "main", the others: their file's name without extension
   std::string file;
+  std::string chat_format = {};  // "" = the one that the file's template has
   bool operator==(const ModelEntry&) const = default;
 };
 

@@ -8,9 +8,11 @@
 namespace polykv {
 
 Models::Models(const SupervisorOptions& options, const std::string& runtime) {
-  const WriterLink::Options writer{
-      .program = options.writer_program, .runtime = runtime, .n_threads = options.writer_threads};
   for (const ModelOptions& model : options.models) {
+    const WriterLink::Options writer{.program = options.writer_program,
+                                     .runtime = runtime,
+                                     .n_threads = options.writer_threads,
+                                     .chat_format = model.chat_format};
     slots_.push_back(std::make_unique<ModelSlot>(model.name, model.path, writer));
   }
 }

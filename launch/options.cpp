@@ -130,6 +130,9 @@ Status finish(Draft& draft) {
     deployment.models.clear();
     for (const std::string& model : draft.models) deployment.models.push_back(parse_model(model));
   }
+  for (ModelEntry& model : deployment.models) {
+    if (!draft.chat_format.empty()) model.chat_format = draft.chat_format;
+  }
   if (!draft.budget.empty()) {
     auto budget = parse_size(draft.budget);
     if (!budget) return pass(budget);

@@ -19,6 +19,7 @@ struct Draft {
   Arguments arguments;
   std::string config;               // path of the file, "" = none
   std::vector<std::string> models;  // --model, which replace the file's
+  std::string chat_format;          // --chat-format, of all models
   std::string budget;
   std::optional<std::string> pool, codec;  // up's one pool by flags
   std::optional<int64_t> ttl, agents;

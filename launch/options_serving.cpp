@@ -13,6 +13,10 @@ CLI::Option* add_threads(CLI::App& app, const char* name, int64_t& value, const 
 void add_supervisor_options(CLI::App& app, Draft& draft) {
   Deployment& deployment = draft.arguments.deployment;
   app.add_option("--model", draft.models, "Model file (GGUF), or NAME=FILE")->delimiter('\n');
+  app.add_option(
+      "--chat-format", draft.chat_format,
+      "How messages are written (chatml, llama3, …, plain); default: as the model's file "
+      "says");
   app.add_option("--budget", draft.budget, "Limit of shared memory, e.g. 500MB (image and pools)");
   add_threads(app, "--threads", deployment.threads, "Threads of each agent");
   add_threads(app, "--writer-threads", deployment.writer_threads, "Threads for prefill");

@@ -15,6 +15,7 @@ inline constexpr int64_t kAgentsMax = 256;
 struct ModelOptions {
   std::string name;  // what requests call it
   std::string path;
+  std::string chat_format = {};  // "" = the one that the file's template has
 };
 
 struct SupervisorOptions {

@@ -8,8 +8,12 @@
 namespace polykv {
 
 Status WriterLink::start() {
-  auto child = Child::start(options_.program,
-                            {"--runtime", options_.runtime, "--threads", cat(options_.n_threads)});
+  std::vector<std::string> arguments = {"--runtime", options_.runtime, "--threads",
+                                        cat(options_.n_threads)};
+  if (!options_.chat_format.empty()) {
+    arguments.insert(arguments.end(), {"--chat-format", options_.chat_format});
+  }
+  auto child = Child::start(options_.program, arguments);
   if (!child) return pass(child);
   child_ = std::move(*child);
   state_ = State::starting;

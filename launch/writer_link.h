@@ -30,6 +30,7 @@ class WriterLink {
     std::string program;  // absolute path of polykv-writer
     std::string runtime;
     unsigned n_threads = 1;
+    std::string chat_format = {};  // "" = the one that the model's file says
   };
   explicit WriterLink(Options options) : options_(std::move(options)) {}
 

@@ -77,7 +77,7 @@ class ModelImage {
   const float* output_norm() const;        // [d_model]
   const LayerWeights& layer(uint32_t index) const;
   const TokenizerTables& tokenizer() const;
-  std::string_view chat_format() const;  // "chatml"
+  std::string_view chat_format() const;  // a name that ChatFormat::find knows
   std::string_view name() const;         // from the file, for people
   const SharedView& memory() const;
 
@@ -93,9 +93,11 @@ class ModelImage {
 
 // Reads a model file and packs it. bad_model_file, unsupported_model (with the name of what is not
 // supported), memory_limit. progress(done_bytes, all_bytes) may be empty. notices (may be null)
-// receives sentences about what the image does not hold exactly as the file does.
+// receives sentences about what the image does not hold exactly as the file does. chat_format: the
+// name of one, or "" for the one that the file's template has.
 Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
                             const std::function<void(uint64_t, uint64_t)>& progress = {},
-                            std::vector<std::string>* notices = nullptr);
+                            std::vector<std::string>* notices = nullptr,
+                            std::string_view chat_format = "");
 
 }  // namespace polykv

@@ -163,16 +163,4 @@ Result<ModelConfig> ConfigReader::run() {
 
 Result<ModelConfig> read_config(const Parameters& file) { return ConfigReader(file).run(); }
 
-Result<std::string> find_chat_format(std::string_view content, const std::string& place) {
-  if (content.find("<|im_start|>") != std::string_view::npos &&
-      content.find("<|im_end|>") != std::string_view::npos) {
-    return "chatml";
-  }
-  return fail(
-      ErrorCode::unsupported_model,
-      cat(place, ": its chat format is ", content.empty() ? "not given" : "not ChatML",
-          "; only instruct models with the ChatML format (<|im_start|>, <|im_end|>) are supported"),
-      printable(content.substr(0, 60)), "chatml");
-}
-
 }  // namespace polykv

@@ -9,8 +9,4 @@ namespace polykv {
 
 Result<ModelConfig> read_config(const Parameters& file);
 
-// The name of the chat format that a template has: "chatml", or unsupported_model. `place` is for
-// the message.
-Result<std::string> find_chat_format(std::string_view chat_template, const std::string& place);
-
 }  // namespace polykv

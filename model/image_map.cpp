@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "model/chat.h"
 #include "model/image.h"
 #include "model/image_plan.h"
 #include "model/token_tables.h"
@@ -314,8 +315,8 @@ Status read_texts(State& state, const Tables& tables) {
   state.name = tables.text(ImageSection::name);
   state.chat_format = tables.text(ImageSection::chat_format);
   if (state.name.size() > 256 || invalid_utf8(state.name)) return bad("its name is no short text");
-  if (state.chat_format != "chatml") {
-    return bad("its chat format is unknown, expected \"chatml\"");
+  if (!ChatFormat::find(state.chat_format)) {
+    return bad(cat("its chat format is none of ", chat_format_names()));
   }
   return {};
 }

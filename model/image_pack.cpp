@@ -2,6 +2,7 @@
 #include <cstring>
 #include <set>
 
+#include "model/chat.h"
 #include "model/image.h"
 #include "model/image_blocks.h"
 #include "model/image_config.h"
@@ -9,6 +10,7 @@
 #include "model/image_repack.h"
 #include "model/image_vocab.h"
 #include "model/model_file.h"
+#include "model/token_tables.h"
 #include "model/tokenizer.h"
 
 namespace polykv {
@@ -22,12 +24,13 @@ bool is_rounded(GgufType type) {
 class Packer {
  public:
   Packer(const ModelFile& file, const std::function<void(uint64_t, uint64_t)>& progress,
-         std::vector<std::string>* notices)
-      : file_(file), progress_(progress), notices_(notices) {}
+         std::vector<std::string>* notices, std::string_view chat_format)
+      : file_(file), progress_(progress), notices_(notices), chat_format_(chat_format) {}
   Result<UniqueFd> run(const MemoryRoom& room);
 
  private:
   Status read();
+  Status choose_chat_format();
   Status plan_tensors();
   Status refuse_strangers() const;
   void plan_sections();
@@ -74,13 +77,40 @@ Status Packer::read() {
                     " tokens but the token embedding has ", config->n_vocab, " rows"),
                 std::to_string(vocab_.kinds.size()), std::to_string(config->n_vocab));
   }
+  name_ = name();
+  auto chosen = choose_chat_format();
+  return chosen ? plan_tensors() : chosen;
+}
+
+// The one that was asked for, or that of the file's template, if its tokens exist.
+Status Packer::choose_chat_format() {
+  const auto refuse = [&](const std::string& what, std::string value) {
+    return fail(ErrorCode::unsupported_model,
+                cat(file_.parameters().place(), ": ", what,
+                    "; choose one with --chat-format: ", chat_format_names()),
+                std::move(value), chat_format_names());
+  };
   auto chat_template = file_.chat_template();
   if (!chat_template) return pass(chat_template);
-  auto chat_format = find_chat_format(*chat_template, file_.parameters().place());
-  if (!chat_format) return pass(chat_format);
-  chat_format_ = *chat_format;
-  name_ = name();
-  return plan_tensors();
+  if (chat_format_.empty()) {
+    const auto known = recognise_chat_format(*chat_template);
+    if (!known && chat_template->empty()) return refuse("it gives no chat format", "");
+    if (!known) {
+      return refuse(cat("its chat template is not one that this build recognises, it begins with ",
+                        printable(chat_template->substr(0, 60))),
+                    printable(chat_template->substr(0, 60)));
+    }
+    chat_format_ = *known;
+  }
+  auto format = ChatFormat::find(chat_format_);
+  if (!format) return pass(format);
+  for (const std::string& token : format->needed_tokens()) {
+    if (find_token(vocab_.view(), token, TokenClass::special)) continue;
+    return refuse(cat("the chat format ", chat_format_, " needs the special token ", token,
+                      ", which the vocabulary has not"),
+                  token);
+  }
+  return {};
 }
 
 Status Packer::plan_tensors() {
@@ -234,10 +264,10 @@ Result<UniqueFd> Packer::run(const MemoryRoom& room) {
 
 Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
                             const std::function<void(uint64_t, uint64_t)>& progress,
-                            std::vector<std::string>* notices) {
+                            std::vector<std::string>* notices, std::string_view chat_format) {
   auto file = ModelFile::open(model_path);
   if (!file) return pass(file);
-  return Packer(**file, progress, notices).run(room);
+  return Packer(**file, progress, notices, chat_format).run(room);
 }
 
 }  // namespace polykv

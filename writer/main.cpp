@@ -7,21 +7,24 @@
 
 namespace {
 
-polykv::Status serve(const std::string& runtime, unsigned n_threads) {
+polykv::Status serve(const std::string& runtime, polykv::WriterOptions options) {
   auto socket = polykv::FdSocket::connect(runtime + "/fd");
   if (!socket) return polykv::pass(socket);
-  return polykv::Writer(std::move(*socket), {.n_threads = n_threads, .finish = {}}).serve();
+  return polykv::Writer(std::move(*socket), std::move(options)).serve();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the supervisor's; it ends its children itself
-  unsigned n_threads = std::max(1U, std::thread::hardware_concurrency());
+  polykv::WriterOptions options;
+  options.n_threads = std::max(1U, std::thread::hardware_concurrency());
   polykv::CommandLine line("polykv-writer", "polykv-writer: prefills and encodes for polykv",
                            POLYKV_VERSION);
-  line.threads(n_threads, "Threads for prefill");
+  line.threads(options.n_threads, "Threads for prefill");
+  line.text("--chat-format", options.chat_format,
+            "Name of the chat format; default: the model file's");
   if (const auto code = line.parse(argc, argv)) return *code;
   line.start_log("writer", polykv::LogLevel::info);
-  return polykv::exit_code(serve(line.runtime(), n_threads));
+  return polykv::exit_code(serve(line.runtime(), std::move(options)));
 }

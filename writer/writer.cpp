@@ -145,7 +145,8 @@ Status Writer::pack(const Message& request) {
         .set("rate", 0.0);
     (void)supervisor_.send(message.dump());  // a lost connection shows at the next receive
   };
-  auto fd = pack_image(request.text("path"), memory_room(), progress, &notices);
+  auto fd =
+      pack_image(request.text("path"), memory_room(), progress, &notices, options_.chat_format);
   if (!fd) return pass(fd);
   if (auto adopted = adopt(std::move(*fd)); !adopted) return adopted;
   return supervisor_.send(image_message(model_->image, notices).dump(), {image_fd_.get()});

@@ -20,6 +20,7 @@ namespace polykv {
 
 struct WriterOptions {
   unsigned n_threads = 2;
+  std::string chat_format = {};  // "" = the one that the model's file says
   // Last step on a sealed segment before it is handed over; empty = none. Tests damage segments
   // with it.
   std::function<Result<UniqueFd>(UniqueFd)> finish;

@@ -117,6 +117,14 @@ TEST_F(Options, a_bad_value_from_the_environment_is_named) {
   EXPECT_NE(err_.find("POLYKV_THREADS=many"), std::string::npos) << err_;
 }
 
+TEST_F(Options, chat_format_is_each_models_own_or_that_of_the_flag) {
+  const char* config = file("[[model]]\nfile = \"/a.gguf\"\nchat-format = \"llama3\"\n");
+  EXPECT_EQ(deployment({"up", "--config", config}).models[0].chat_format, "llama3");
+  const Deployment flagged = deployment({"up", "--config", config, "--chat-format", "plain"});
+  EXPECT_EQ(flagged.models[0].chat_format, "plain");
+  EXPECT_EQ(supervisor_options(flagged).models[0].chat_format, "plain");
+}
+
 TEST_F(Options, printed_config_reads_back_as_the_same_deployment) {
   const char* first = file(R"(
 runtime = "/run/a \"quoted\" # name"
@@ -130,6 +138,7 @@ file = "/models/größe,1.gguf"
 [[model]]
 name = "second"
 file = "two.gguf"
+chat-format = "plain"
 [[pool]]
 context = ["/a b", "notes"]
 agents = 3

@@ -3,6 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "model/chat_styles.h"
+
 namespace polykv {
 namespace {
 
@@ -68,6 +74,84 @@ TEST(Chat, UnknownFormatIsRefusedWithTheChoices) {
   EXPECT_EQ(format.error().code, ErrorCode::unsupported_model);
   EXPECT_NE(format.error().message.find("alpaca"), std::string::npos);
   EXPECT_NE(format.error().message.find("chatml"), std::string::npos);
+}
+
+// What models' own templates write (tests/scripts/make_chat_fixture.py).
+class ChatFixture : public testing::Test {
+ protected:
+  static nlohmann::json read() {
+    std::ifstream file(POLYKV_SOURCE_DIR "/tests/fixtures/chat.json");
+    return nlohmann::json::parse(file);
+  }
+  static ChatFormat format_of(const nlohmann::json& entry) {
+    return *ChatFormat::find(entry["format"].get<std::string>(), {entry["bos"], false});
+  }
+  static std::vector<ChatTurn> turns_of(const nlohmann::json& messages) {
+    std::vector<ChatTurn> turns;
+    for (const auto& message : messages) turns.push_back({message["role"], message["content"]});
+    return turns;
+  }
+};
+
+std::string text_of(const std::vector<TextPiece>& pieces) {
+  std::string out;
+  for (const TextPiece& piece : pieces) out += piece.text;
+  return out;
+}
+
+TEST_F(ChatFixture, AConversationReadsAsTheTemplateWritesIt) {
+  std::set<std::string> formats;
+  for (const auto& entry : read()) {
+    formats.insert(entry["format"]);
+    for (const auto& one : entry["conversations"]) {
+      EXPECT_EQ(text_of(format_of(entry).opening(turns_of(one["messages"]))), one["text"])
+          << entry["format"];
+    }
+  }
+  EXPECT_EQ(formats.size() + 1, chat_styles().size()) << "all but plain, which has no template";
+}
+
+TEST_F(ChatFixture, TemplatesAreRecognised) {
+  for (const auto& entry : read()) {
+    EXPECT_EQ(recognise_chat_format(entry["recognised"].get<std::string>()), entry["format"]);
+  }
+  EXPECT_EQ(recognise_chat_format(""), std::nullopt);
+  EXPECT_EQ(recognise_chat_format("[INST][/INST][SYSTEM_PROMPT]"), std::nullopt);
+}
+
+// The pool's document and a question make what the template makes of a system message and it.
+TEST_F(ChatFixture, DocumentAndQuestionAreTheConversationsParts) {
+  for (const auto& entry : read()) {
+    const ChatFormat format = format_of(entry);
+    const ChatTurn question{"user", "Why?"};
+    std::vector<ChatTurn> turns = {{"system", "Doc"}, question};
+    const std::vector<ChatTurn> instead = {{"user", "Doc"}, {"assistant", "Understood."}, question};
+    const std::string name = entry["format"];
+    const bool system = name != "llama2" && !name.starts_with("mistral") && name != "gemma";
+    const auto document = format.document("Doc", true);
+    EXPECT_EQ(text_of(document) + text_of(format.question("Why?")),
+              text_of(format.opening(system ? turns : instead)))
+        << name;
+    EXPECT_TRUE(document.back().special) << name;
+    EXPECT_TRUE(format.end_of_answer().back().special) << name;
+  }
+}
+
+TEST(Chat, PlainIsTextAfterText) {
+  const auto plain = ChatFormat::find("plain", {"<s>", true});
+  EXPECT_EQ(shown(plain->document("One.", true)), "{<s>}One.");
+  EXPECT_EQ(shown(plain->document("Two.", false)), "\n\nTwo.");
+  EXPECT_EQ(shown(plain->question("And")), "\n\nAnd");
+  EXPECT_TRUE(plain->end_of_answer().empty());
+}
+
+TEST(Chat, AContextBeginsWithTheVocabularysTokenWhereItSaysSo) {
+  const auto chatml = ChatFormat::find("chatml", {"<s>", true});
+  EXPECT_EQ(shown(chatml->document("T", true)), "{<s>}{<|im_start|>}system\nT{<|im_end|>}");
+  EXPECT_EQ(shown(chatml->document("T", false)), "\n{<|im_start|>}system\nT{<|im_end|>}");
+  const auto llama3 = ChatFormat::find("llama3", {"<|begin_of_text|>", false});
+  EXPECT_EQ(llama3->document("T", true)[0].text, "<|begin_of_text|>") << "the format's own";
+  EXPECT_EQ(ChatFormat::find("llama3")->document("T", true)[0].text, "<|start_header_id|>");
 }
 
 }  // namespace

@@ -4,56 +4,13 @@
 #include <random>
 
 #include "model/image.h"
-#include "model/image_format.h"
 #include "model/tokenizer.h"
-#include "tests/model/temp_file.h"
-#include "tests/model/tiny_model.h"
+#include "tests/model/raw_image.h"
 
 namespace polykv {
 namespace {
 
-// The tiny model's image as plain bytes that a test may spoil.
-struct RawImage {
-  std::vector<std::byte> bytes;
-
-  RawImage() {
-    const test::TempFile on_disk(test::tiny_model().bytes());
-    auto fd = pack_image(on_disk.path(), memory_room());
-    check(fd.has_value(), fd ? "" : fd.error().message.c_str());
-    auto view = SharedView::map(std::move(*fd));
-    check(view.has_value(), "the image maps");
-    bytes.assign(view->data().begin(), view->data().end());
-  }
-  ImageHeader header() const {
-    ImageHeader header;
-    std::memcpy(&header, bytes.data(), sizeof header);
-    return header;
-  }
-  SectionRange section(ImageSection name) const {
-    return header().sections[static_cast<size_t>(name)];
-  }
-  template <class T>
-  void put(uint64_t at, T value) {
-    std::memcpy(bytes.data() + at, &value, sizeof value);
-  }
-  // Makes the checksums right again, as a hostile sender would.
-  void reseal() {
-    ImageHeader fixed = header();
-    const uint64_t begin = fixed.weights_begin;
-    if (begin >= sizeof fixed && begin <= bytes.size()) {
-      fixed.tables_checksum =
-          checksum64(std::span(bytes).subspan(sizeof fixed, begin - sizeof fixed));
-    }
-    fixed.header_checksum = 0;
-    fixed.header_checksum = checksum64(std::as_bytes(std::span(&fixed, 1)));
-    put(0, fixed);
-  }
-  Result<ModelImage> map(bool verify = false) const {
-    auto fd = share_bytes("polykv-test", bytes, memory_room());
-    check(fd.has_value(), fd ? "" : fd.error().message.c_str());
-    return ModelImage::map(std::move(*fd), verify);
-  }
-};
+using test::RawImage;
 
 testing::AssertionResult refused(const RawImage& raw, const std::string& named,
                                  bool verify = false) {

@@ -1,0 +1,61 @@
+// Reading the fixtures of families.
+#include "tests/model/family_fixture.h"
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace polykv::test {
+
+FamilyFixture::FamilyFixture(const std::string& name)
+    : path(POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".gguf") {
+  std::ifstream file(POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".json");
+  const auto json = nlohmann::json::parse(file);
+  tokens = json["tokens"].get<std::vector<uint32_t>>();
+  positions = json["positions"].get<std::vector<uint32_t>>();
+  logits = json["logits"].get<std::vector<std::vector<float>>>();
+}
+
+double FamilyFixture::error(const std::vector<float>& logits_of_all) const {
+  double most = 0;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const float* ours = &logits_of_all[positions[i] * logits[i].size()];
+    for (size_t t = 0; t < logits[i].size(); ++t) {
+      const double off = std::abs(double{ours[t]} - logits[i][t]);
+      most = std::isfinite(off) ? std::max(most, off) : INFINITY;
+    }
+  }
+  return most;
+}
+
+ModelImage open_image(const RawImage& raw) {
+  auto image = raw.map();
+  check(image.has_value(), image ? "" : image.error().message.c_str());
+  return std::move(*image);
+}
+
+std::vector<Feature> family_features() {
+  using R = TensorRole;
+  return {
+      {"qwen2", "QkvBias",
+       [](RawImage& r) { r.switch_off(kQkvBias, {R::q_bias, R::k_bias, R::v_bias}); }},
+      {"qwen3", "QkNorm", [](RawImage& r) { r.switch_off(kQkNorm, {R::q_norm, R::k_norm}); }},
+      {"llama", "RopeScaling",
+       [](RawImage& r) {
+         r.put(offsetof(ImageHeader, config.rope_scaling), RopeScaling::none);
+         r.reseal();
+       }},
+      {"llama", "PairsSideBySide",
+       [](RawImage& r) {
+         r.put(offsetof(ImageHeader, config.rope_interleaved), uint32_t{0});
+         r.reseal();
+       }},
+      {"mistral", "RopeBase",
+       [](RawImage& r) {
+         r.put(offsetof(ImageHeader, config.rope_base), 20000.0F);
+         r.reseal();
+       }},
+  };
+}
+
+}  // namespace polykv::test

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/family_*.gguf and family_*.json: tiny models with random weights, one of
+each family, and the logits that an independent implementation finds.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers gguf numpy
+    /tmp/venv/bin/python tests/scripts/make_family_fixture.py tests/fixtures
+
+The reference is Hugging Face's transformers in float64, with the weights that the file holds: Q8_0
+matrices as they dequantise. Weights are scaled so that each feature of a family matters.
+"""
+import json
+import pathlib
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from gguf import GGMLQuantizationType as Q
+
+N_TOKENS, SHOWN = 80, (0, 1, 31, 32, 63, 79)
+N_VOCAB = 288
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+
+SIZES = {"vocab_size": N_VOCAB, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16384,
+         "rms_norm_eps": 1e-5, "attn_implementation": "eager"}
+# Name: (architecture in GGUF, configuration, model, heads' rows permuted)
+FAMILIES = {
+    "llama": ("llama", transformers.LlamaConfig(
+        **SIZES, head_dim=64, rope_parameters=LLAMA3, tie_word_embeddings=False),
+        transformers.LlamaForCausalLM, True),
+    "mistral": ("llama", transformers.MistralConfig(
+        **SIZES, head_dim=128, rope_parameters=PLAIN, sliding_window=None,
+        tie_word_embeddings=False), transformers.MistralForCausalLM, True),
+    "qwen2": ("qwen2", transformers.Qwen2Config(
+        **SIZES, head_dim=64, rope_parameters=PLAIN, tie_word_embeddings=True),
+        transformers.Qwen2ForCausalLM, False),
+    "qwen3": ("qwen3", transformers.Qwen3Config(
+        **SIZES, head_dim=256, rope_parameters=PLAIN, tie_word_embeddings=True),
+        transformers.Qwen3ForCausalLM, False),
+}
+NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+         "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
+         "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
+         "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate",
+         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+
+
+def gguf_name(name):
+    whole = {"model.embed_tokens.weight": "token_embd.weight", "lm_head.weight": "output.weight",
+             "model.norm.weight": "output_norm.weight"}
+    if name in whole:
+        return whole[name]
+    _, _, layer, rest = name.split(".", 3)
+    stem, kind = rest.rsplit(".", 1)
+    return f"blk.{layer}.{NAMES[stem]}.{kind}"
+
+
+def random_weight(random, name, shape):
+    """Attention sharp enough to tell positions apart, biases as large as what they are added to."""
+    if "norm" in name:
+        return (1 + 0.5 * random.normal(size=shape)).astype(np.float32)
+    if name.endswith("bias"):
+        return (2 * random.normal(size=shape)).astype(np.float32)
+    gain = 1.5 if "q_proj" in name or "k_proj" in name else 1.0
+    return (gain * random.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+
+def interleaved(rows, head_dim):
+    """The order of rows that GGUF has: pair i of a head at 2i and 2i + 1."""
+    heads = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
+    return heads.swapaxes(1, 2).reshape(rows.shape)
+
+
+def rope_factors(config):
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    dim = config.head_dim
+    plain = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    return (plain / scaled.double()).numpy().astype(np.float32)
+
+
+def byte_tokens():
+    shown = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    other = [chr(256 + i) for i in range(256 - len(shown))]
+    return [chr(b) for b in shown] + other
+
+
+def add_metadata(writer, config, arch):
+    special = ["<|im_start|>", "<|im_end|>"] + [f"<|{i}|>" for i in range(N_VOCAB - 259)]
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2" if arch.startswith("qwen") else "llama-bpe")
+    writer.add_token_list(byte_tokens() + ["ab"] + special)
+    writer.add_token_types([1] * 257 + [3] * len(special))
+    writer.add_token_merges(["a b"])
+    writer.add_chat_template("<|im_start|><|im_end|>")
+
+
+def make(folder, name, seed):
+    arch, config, cls, permuted = FAMILIES[name]
+    random = np.random.default_rng(seed)
+    model = cls(config).double().eval()
+    path = str(pathlib.Path(folder, f"family_{name}.gguf"))
+    writer = gguf.GGUFWriter(path, arch)
+    add_metadata(writer, config, arch)
+    state = {}
+    for key, old in model.state_dict().items():
+        if key == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        weight = random_weight(random, key, tuple(old.shape))
+        if weight.ndim == 1:
+            written = weight
+            if permuted and key.endswith(("q_proj.bias", "k_proj.bias")):
+                written = interleaved(weight, config.head_dim)
+            writer.add_tensor(gguf_name(key), written)
+        else:
+            blocks = gguf.quants.quantize(weight, Q.Q8_0)
+            weight = gguf.quants.dequantize(blocks, Q.Q8_0)
+            if permuted and key.endswith(("q_proj.weight", "k_proj.weight")):
+                blocks = interleaved(blocks, config.head_dim)
+            writer.add_tensor(gguf_name(key), blocks, raw_dtype=Q.Q8_0)
+        state[key] = torch.from_numpy(weight.astype(np.float64))
+    if config.rope_parameters["rope_type"] == "llama3":
+        writer.add_tensor("rope_freqs.weight", rope_factors(config))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    tokens = random.integers(0, N_VOCAB, N_TOKENS).tolist()
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
+    found = {"tokens": tokens, "positions": list(SHOWN),
+             "logits": [[round(v, 6) for v in logits[i].tolist()] for i in SHOWN]}
+    print(name, "logits' spread", float(logits.std()))
+    pathlib.Path(folder, f"family_{name}.json").write_text(json.dumps(found) + "\n")
+
+
+def main(folder):
+    for seed, name in enumerate(FAMILIES):
+        make(folder, name, seed)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
