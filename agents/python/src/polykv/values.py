@@ -14,7 +14,8 @@ Message = dict[str, Any]
 def read(kind: type[T], message: Message) -> T:
     """A dataclass of this kind from a message; BadMessage if a field is missing."""
     values: Message = {}
-    for field in dataclasses.fields(kind):
+    fields: Any = kind  # newer checkers want a dataclass by its type
+    for field in dataclasses.fields(fields):
         name = field.metadata.get("name", field.name)
         if name in message:
             convert = field.metadata.get("convert")
