@@ -42,6 +42,9 @@ class Client {
   Result<std::vector<MemoryAnswer>> ask_with_memory(Message request, int fd, size_t n_answers = 1,
                                                     const OnPart& on_part = {});
 
+  // Readable once the supervisor goes away, or when interrupted.
+  int end_fd() const { return watch_.get(); }
+
  private:
   Client(ControlClient control, FdSocket link, UniqueFd watch, int interrupt_fd);
   std::unexpected<Error> why_interrupted() const;

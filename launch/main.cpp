@@ -25,6 +25,7 @@ const std::map<std::string, Act>& commands() {
       {"up", [](const Arguments& a, int signals) { return polykv::up(a.deployment, signals); }},
       {"eval", [](const Arguments& a, int signals) { return polykv::run_eval(a.eval, signals); }},
       {"ask", [](const Arguments& a, int signals) { return polykv::ask(a.ask, signals); }},
+      {"chat", [](const Arguments& a, int signals) { return polykv::chat(a.chat, signals); }},
       {"status",
        [](const Arguments& a, int signals) { return polykv::show_status(a.status, signals); }},
       {"doctor", [](const Arguments& a, int signals) { return polykv::doctor(a.doctor, signals); }},

@@ -141,7 +141,7 @@ Status finish(Draft& draft) {
   if (a.command == "up") place_pool(draft);
   deployment.runtime = draft.runtime;
   complete(deployment);
-  a.ask.runtime = a.client.runtime = a.status.runtime = deployment.runtime;
+  a.ask.runtime = a.chat.ask.runtime = a.client.runtime = a.status.runtime = deployment.runtime;
   a.doctor.runtime = deployment.runtime;
   a.doctor.writer = deployment.writer;
   a.doctor.agent_program = deployment.agent_program;

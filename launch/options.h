@@ -5,6 +5,7 @@
 #include <expected>
 #include <string>
 
+#include "launch/chat.h"
 #include "launch/commands.h"
 #include "launch/doctor.h"
 #include "launch/eval.h"
@@ -18,6 +19,7 @@ struct Arguments {
   RunOptions run;
   EvalOptions eval;
   AskCommand ask;
+  ChatCommand chat;
   ClientCommand client;  // of all other clients
   StatusCommand status;
   DoctorCommand doctor;

@@ -44,7 +44,7 @@ void add_question_options(CLI::App& app, AskCommand& command) {
   add_deadline(app, command.deadline_seconds);
 }
 
-void add_ask(CLI::App& app, Draft& draft) {
+void add_ask_and_chat(CLI::App& app, Draft& draft) {
   AskCommand& command = draft.arguments.ask;
   CLI::App* ask = add_command(app, draft, "ask", "Ask one question and stream the answer");
   add_question_options(*ask, command);
@@ -54,6 +54,12 @@ void add_ask(CLI::App& app, Draft& draft) {
       ->check(CLI::Range(int64_t{1}, kVersionMax))
       ->excludes(version);
   ask->add_flag("--json", command.json, "Print the whole answer as JSON");
+
+  ChatCommand& talk = draft.arguments.chat;
+  CLI::App* chat = add_command(app, draft, "chat", "A conversation with one agent; /help in it");
+  add_question_options(*chat, talk.ask);
+  add_version(*chat, talk.ask.version);
+  chat->add_flag("--verbose", talk.verbose, "After each answer: tokens, reuse, speed");
 }
 
 void add_pools(CLI::App& app, Draft& draft) {
@@ -119,7 +125,7 @@ void add_watching(CLI::App& app, Draft& draft) {
 }  // namespace
 
 void add_client_commands(CLI::App& app, Draft& draft) {
-  add_ask(app, draft);
+  add_ask_and_chat(app, draft);
   add_pools(app, draft);
   add_agents(app, draft);
   add_watching(app, draft);

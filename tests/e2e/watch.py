@@ -1,47 +1,12 @@
 """`polykv status --watch`, on a terminal and in a pipe, while agents die and the runtime ends."""
 
-import fcntl
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import termios
 
 import harness
-
-
-class Terminal:
-    """A program on a terminal of its own; what it wrote so far is `text`."""
-
-    def __init__(self, words, columns=100, rows=40):
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        self.ours, self.bytes = ours, b""
-
-    @property
-    def text(self):
-        while True:
-            try:
-                more = os.read(self.ours, 65536)
-            except (BlockingIOError, OSError):  # nothing yet; or the program has ended
-                more = b""
-            if not more:
-                return self.bytes.decode(errors="replace")
-            self.bytes += more
-
-    def screens(self):
-        return self.text.split("\033[H")[1:]
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.ours)
+from terminal import Terminal
 
 
 class Watch(harness.Case):
