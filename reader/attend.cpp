@@ -104,11 +104,18 @@ void finish(const SpanCall& call, const Work& work) {
 
 }  // namespace
 
-// Scores with room on both sides, a tile of floats, its codes as bytes with room behind, and
-// alignment.
+// Scores with room on both sides, queries and weights as integers and their steps; a tile of
+// floats, its codes as bytes with room behind, and alignment.
 size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim) {
-  return size_t{n_queries} * (kSplitTokens + 2 * kTileRows) + size_t{kTileRows} * head_dim +
-         size_t{kTileRows} * head_dim / 4 + 32;
+  const size_t per_query = kSplitTokens + 3 * kTileRows + head_dim / 2 + kTileRows / 2 + 3;
+  return n_queries * per_query + size_t{kTileRows} * head_dim + size_t{kTileRows} * head_dim / 4 +
+         48;
+}
+
+uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row) {
+  const uint32_t sinks = is_rotated(k.shape.codec) ? k.shape.n_sinks : v.shape.n_sinks;
+  const uint32_t coded = row < sinks ? 0 : row - sinks;
+  return sinks + (coded / kSplitTokens + 1) * kSplitTokens;
 }
 
 size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {
@@ -121,9 +128,9 @@ void attend_span(const AttendKernel& kernel, const SpanCall& call) {
   start(call, work);
   uint32_t row = call.row_begin;
   while (row < call.row_end) {
-    const uint32_t left_in_split = kSplitTokens - row % kSplitTokens;
+    work.split.is_first = row == call.row_begin;
     work.split.row_begin = row;
-    work.split.row_end = row + std::min(call.row_end - row, left_in_split);
+    work.split.row_end = std::min(call.row_end, split_end(*call.k, *call.v, row));
     kernel.split(work.split);
     join_split(call, work);
     row = work.split.row_end;

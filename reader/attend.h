@@ -4,9 +4,10 @@
 //
 // Attention works on the encoded bytes; at most one tile of 64 tokens is unpacked, in the scratch.
 // For rot<b> planes: q.k = q^.w^.s + q.mu, and sum p.v = H^-1(sum p.s.w^) + mu * sum p, so the
-// query is rotated once per call and the weighted sum once back. The context is walked in fixed
-// splits of kSplitTokens, merged in order: a query's result does not depend on how many queries
-// share the call.
+// query is rotated once per call and the weighted sum once back. There the vector kernels compute
+// in integers: points, queries and weights are rounded to bytes or 16 bits, which costs less than a
+// tenth of what the codec costs. The context is walked in fixed splits of kSplitTokens, merged in
+// order: a query's result does not depend on how many queries share the call.
 #pragma once
 
 #include <cstddef>
@@ -25,9 +26,9 @@ inline constexpr uint32_t kSplitTokens = 512;
 struct SplitCall {
   const PlaneView* k;
   const PlaneView* v;
-  uint32_t row_begin,
-      row_end;  // within one split: [i, i + 1) * kSplitTokens; nothing past it is read
+  uint32_t row_begin, row_end;  // within one split (split_end); no row past it is read
   uint32_t n_queries;
+  bool is_first;           // no split before it in this span: nothing was asked for yet
   const float* q;          // [n_queries, head_dim] plain, scaled
   const float* q_rotated;  // [n_queries, head_dim] signs and Hadamard applied; rot<b> K only
   const float* q_mean;     // [n_queries] q . mean of K; rot<b> K only
@@ -42,13 +43,19 @@ using SplitFn = void (*)(const SplitCall&);
 
 size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim);
 
-// attend_ref is the specification; the others reproduce it within float rounding.
+// Where the split that begins at or holds `row` ends. Splits of coded rows are whole tiles: they
+// begin behind the sinks, which belong to the first one.
+uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row);
+
+// attend_ref is the specification. The others reproduce it within float rounding for plain rows,
+// within the rounding to integers for coded ones.
 void attend_split_ref(const SplitCall& call);
 void attend_split_avx2(const SplitCall& call);
 void attend_split_avx512(const SplitCall& call);
+void attend_split_avx512vbmi(const SplitCall& call);
 
 struct AttendKernel {
-  std::string_view name;  // "ref", "avx2", "avx512"
+  std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi"
   SplitFn split;
 };
 // The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names

@@ -1,5 +1,5 @@
-// Attention of a split with AVX2, FMA and F16C. One tile of at most 64 tokens at a time is brought
-// to floats in the scratch; all queries then share it.
+// Attention of a split with AVX2, FMA and F16C: plain rows in f32, at most 64 tokens at a time in
+// the scratch, which all queries then share. Tiles of codes: avx2_coded.cpp.
 //
 // Order of every sum depends on the rows alone, never on n_queries: scores add over dimensions in
 // ascending order, values over the tokens of a tile, tiles in order.
@@ -8,6 +8,7 @@
 // library that could be merged with another file's copy may be instantiated here.
 #include <immintrin.h>
 
+#include "reader/avx2_coded.h"
 #include "reader/split_walk.h"
 
 namespace polykv {
@@ -22,10 +23,10 @@ void keep(__m256& operand) { asm("" : "+x"(operand)); }
 struct Avx2 {
   static constexpr uint32_t kStep = 32;
 
-  // Scores of N queries against 32 tokens of a tile: scale[t] * (q . k[t]) + bias.
+  // Scores of N queries against 32 tokens of a tile: scale[t] * (q . k[t]).
   template <int N>
   static void score_tokens(const float* tile, const float* scale, uint32_t dim, const float* q,
-                           const float* bias, float* scores) {
+                           float* scores) {
     __m256 sum[N][4];
     for (auto& row : sum) {
       for (__m256& lanes : row) lanes = _mm256_setzero_ps();
@@ -42,9 +43,8 @@ struct Avx2 {
       }
     }
     for (int i = 0; i < N; ++i) {
-      const __m256 add = _mm256_set1_ps(bias == nullptr ? 0.0f : bias[i]);
       for (int v = 0; v < 4; ++v) {
-        const __m256 score = _mm256_fmadd_ps(sum[i][v], _mm256_loadu_ps(scale + 8 * v), add);
+        const __m256 score = _mm256_mul_ps(sum[i][v], _mm256_loadu_ps(scale + 8 * v));
         _mm256_storeu_ps(scores + i * kScoreStride + 8 * v, score);
       }
     }
@@ -78,13 +78,17 @@ struct Avx2 {
     }
   }
 
-  static void load_keys(const PlaneView& plane, const avx2::Block& block, uint8_t* codes,
-                        float* tile) {
-    avx2::load_keys(plane, block, codes, tile);
+  static void weigh(const SplitCall& call, float* scores) { avx2::weigh(call, scores); }
+  static void prepare(const SplitCall& call, const avx2::SplitScratch& scratch) {
+    avx2::prepare_queries(call, scratch);
   }
-  static const float* load_values(const PlaneView& plane, const avx2::Block& block, uint8_t* codes,
-                                  float* tile) {
-    return avx2::load_values(plane, block, codes, tile);
+  static void score_tile(const SplitCall& call, const avx2::SplitScratch& scratch,
+                         const avx2::Block& block) {
+    avx2::score_tile(call, scratch, block);
+  }
+  static void add_tile(const SplitCall& call, const avx2::SplitScratch& scratch,
+                       const avx2::Block& block) {
+    avx2::add_tile(call, scratch, block);
   }
 };
 

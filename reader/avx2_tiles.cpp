@@ -1,4 +1,4 @@
-// Unpacking and table look-up of code tiles, and transposition of plain rows, with AVX2.
+// Blocks of a plane, unpacking of short tiles, and transposition of plain rows, with AVX2.
 // As in attend_avx2.cpp, nothing from the standard library is instantiated here.
 #include "reader/avx2_tiles.h"
 
@@ -44,8 +44,8 @@ void unpack_field(const uint8_t* field, uint32_t n_codes, int width, int left, u
   }
 }
 
-// All codes of a tile, one a byte; 8-bit codes are read where they are, if they need no room
-// behind.
+}  // namespace
+
 void unpack(const uint8_t* tile, int bits, uint32_t n_codes, uint8_t* codes) {
   const int low = low_width(bits);
   unpack_field<false>(tile, n_codes, low, 0, codes);
@@ -53,147 +53,7 @@ void unpack(const uint8_t* tile, int bits, uint32_t n_codes, uint8_t* codes) {
     const uint8_t* high = tile + n_codes * static_cast<uint32_t>(low) / 8;
     unpack_field<true>(high, n_codes, bits - low, low, codes);
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + n_codes), _mm256_setzero_si256());
 }
-
-// Eight code points by the byte at bit 8 * J of each 32-bit lane.
-template <int Bits, int J>
-__m256 look_up(__m256i codes, const float* book) {
-  const __m256i index = _mm256_srli_epi32(codes, 8 * J);
-  if constexpr (Bits == 8) {
-    const __m256i code = _mm256_and_si256(index, _mm256_set1_epi32(255));
-    return _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(128.0f));
-  } else if constexpr (Bits <= 3) {  // the permutation looks at 3 bits; a 2-bit book is there twice
-    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(book), index);
-  } else if constexpr (Bits == 4) {
-    const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(book), index);
-    const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(book + 8), index);
-    const __m256i bit3 = _mm256_slli_epi32(codes, 28 - 8 * J);  // into the sign
-    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(bit3));
-  } else {
-    const __m256i code = _mm256_and_si256(index, _mm256_set1_epi32((1 << Bits) - 1));
-    return _mm256_i32gather_ps(book, code, 4);
-  }
-}
-
-// A full tile as it is packed: two fields, the second empty for codes of 2, 4 and 8 bits. A group
-// of four (below) lies within one run of each, so that its codes are consecutive bytes and one
-// shift.
-template <int Bits>
-struct PackedTile {
-  static constexpr int kLow = low_width(Bits);
-  static constexpr int kHigh = Bits - kLow;
-  const uint8_t* tile;
-  uint32_t n_codes;
-
-  struct Run {
-    const uint8_t* low;
-    const uint8_t* high;
-    __m128i by_low, by_high;
-
-    __m256i at(uint32_t i) const {
-      __m256i codes = shifted(low + i, by_low, kLow);
-      if constexpr (kHigh > 0) {
-        const __m256i upper = shifted(high + i, by_high, kHigh);
-        codes = _mm256_or_si256(codes, _mm256_slli_epi16(upper, kLow));
-      }
-      return codes;
-    }
-    static __m256i shifted(const uint8_t* from, __m128i by, int width) {
-      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-      const auto mask = static_cast<char>((1 << width) - 1);
-      return _mm256_and_si256(_mm256_srl_epi16(bytes, by), _mm256_set1_epi8(mask));
-    }
-  };
-  Run run(uint32_t first) const {
-    const uint32_t low = n_codes * kLow / 8;
-    const uint32_t high = n_codes * kHigh / 8;
-    Run run{tile + first % low, nullptr, shift(first / low * kLow), __m128i{}};
-    if constexpr (kHigh > 0) {
-      run.high = tile + low + first % high;
-      run.by_high = shift(first / high * kHigh);
-    }
-    return run;
-  }
-  static __m128i shift(uint32_t bits) { return _mm_cvtsi32_si128(static_cast<int>(bits)); }
-};
-
-// Codes that were unpacked before, one a byte.
-struct UnpackedTile {
-  const uint8_t* codes;
-
-  struct Run {
-    const uint8_t* codes;
-    __m256i at(uint32_t i) const {
-      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
-    }
-  };
-  Run run(uint32_t first) const { return {codes + first}; }
-};
-
-// Part of a tile of codes: groups of 4, each over `lanes` lanes (K: dimensions x tokens; V: tokens
-// x dimensions). Codes of group g, lane i, member j lie at (g * lanes + i) * 4 + j.
-struct Groups {
-  uint32_t begin, end;            // groups
-  uint32_t lane_begin, lane_end;  // multiple of 8; any
-  uint32_t lanes;
-};
-
-// out[(4 * g + j) * ld + i] = book[code of (g, i, j)]; whole vectors of 8 lanes are written.
-template <int Bits, class Tile>
-void expand(const Tile& tile, const float* book, const Groups& groups, float* out, uint32_t ld) {
-  for (uint32_t g = groups.begin; g < groups.end; ++g) {
-    const auto run = tile.run(g * groups.lanes * 4);
-    float* row = out + 4 * g * ld;
-    for (uint32_t i = groups.lane_begin; i < groups.lane_end; i += 8) {
-      const __m256i eight = run.at(4 * i);
-      _mm256_storeu_ps(row + i, look_up<Bits, 0>(eight, book));
-      _mm256_storeu_ps(row + ld + i, look_up<Bits, 1>(eight, book));
-      _mm256_storeu_ps(row + 2 * ld + i, look_up<Bits, 2>(eight, book));
-      _mm256_storeu_ps(row + 3 * ld + i, look_up<Bits, 3>(eight, book));
-    }
-  }
-}
-
-// A tile where it lies, and room to unpack it if it is short.
-struct CodedTile {
-  const uint8_t* tile;
-  uint32_t n_codes;
-  bool full;
-  uint8_t* room;  // [n_codes + 32]
-};
-
-template <int Bits>
-void expand_tile(const CodedTile& coded, const Groups& groups, float* out, uint32_t ld) {
-  const float* book = book_of(Bits);
-  float twice[8];
-  for (int i = 0; Bits == 2 && i < 8; ++i) twice[i] = book[i % 4];
-  if (Bits == 2) book = twice;
-  if (coded.full) {
-    return expand<Bits>(PackedTile<Bits>{coded.tile, coded.n_codes}, book, groups, out, ld);
-  }
-  unpack(coded.tile, Bits, coded.n_codes, coded.room);
-  expand<Bits>(UnpackedTile{coded.room}, book, groups, out, ld);
-}
-
-void expand_bits(int bits, const CodedTile& coded, const Groups& groups, float* out, uint32_t ld) {
-  switch (bits) {
-    case 2:
-      return expand_tile<2>(coded, groups, out, ld);
-    case 3:
-      return expand_tile<3>(coded, groups, out, ld);
-    case 4:
-      return expand_tile<4>(coded, groups, out, ld);
-    case 5:
-      return expand_tile<5>(coded, groups, out, ld);
-    case 6:
-      return expand_tile<6>(coded, groups, out, ld);
-    default:
-      return expand_tile<8>(coded, groups, out, ld);
-  }
-}
-
-}  // namespace
 
 const uint8_t* tile_of(const PlaneView& plane, const Block& block) {
   const PlaneShape& shape = plane.shape;
@@ -338,14 +198,8 @@ bool write_scales(const PlaneView& plane, const Block& block, float* scale) {
   return block.coded || shape.codec == PlaneCodec::paper_v3 || same != 1.0f;
 }
 
-void load_keys(const PlaneView& plane, const Block& block, uint8_t* codes, float* tile) {
+void load_keys(const PlaneView& plane, const Block& block, float* tile) {
   const uint32_t dim = plane.shape.head_dim;
-  if (block.coded) {
-    const CodedTile coded{tile_of(plane, block), block.rows * dim, block.rows == kTileRows, codes};
-    const Groups groups{0, dim / 4, (block.begin - block.first) / 8 * 8, block.end - block.first,
-                        block.rows};
-    return expand_bits(code_bits(plane.shape.codec), coded, groups, tile, kTileLd);
-  }
   const Rows rows = rows_of(plane, block);
   switch (row_type(plane)) {
     case RowType::f32:
@@ -359,16 +213,8 @@ void load_keys(const PlaneView& plane, const Block& block, uint8_t* codes, float
   }
 }
 
-const float* load_values(const PlaneView& plane, const Block& block, uint8_t* codes, float* tile) {
+const float* load_values(const PlaneView& plane, const Block& block, float* tile) {
   const uint32_t dim = plane.shape.head_dim;
-  const uint32_t skip = block.begin - block.first;
-  if (block.coded) {
-    const uint32_t padded = (block.rows + 3) / 4 * 4;
-    const CodedTile coded{tile_of(plane, block), padded * dim, padded == kTileRows, codes};
-    const Groups groups{skip / 4, (block.end - block.first + 3) / 4, 0, dim, dim};
-    expand_bits(code_bits(plane.shape.codec), coded, groups, tile, dim);
-    return tile + skip * dim;
-  }
   const Rows rows = rows_of(plane, block);
   switch (row_type(plane)) {
     case RowType::f32:

@@ -76,6 +76,8 @@ float add_up(const float* x, uint32_t n) {
   return add_lanes(sum);
 }
 
+}  // namespace
+
 void start_values(const SplitCall& call, uint32_t query, float coded) {
   const PlaneView& v = *call.v;
   const uint32_t dim = v.shape.head_dim;
@@ -86,8 +88,6 @@ void start_values(const SplitCall& call, uint32_t query, float coded) {
     rotated[d] = 0;
   }
 }
-
-}  // namespace
 
 void weigh(const SplitCall& call, float* scores) {
   const uint32_t n_rows = call.row_end - call.row_begin;

@@ -59,15 +59,19 @@ std::vector<float> attend_test(const AttendKernel& kernel, const TestPlane& k, c
   return acc;
 }
 
+// Coded rows are rounded to integers (measured on these: at most 6e-3), plain ones are not. A wrong
+// lane, shift or sign is off by tenths.
 bool keeps_to_the_specification(const AttendKernel& kernel) {
   constexpr AttendKernel kReference{"ref", attend_split_ref};
-  constexpr std::array kCodecs = {PlaneCodec::rot3, PlaneCodec::rot4, PlaneCodec::rot6,
-                                  PlaneCodec::rot8, PlaneCodec::f16,  PlaneCodec::f32};
+  constexpr std::array kCodecs = {PlaneCodec::rot2, PlaneCodec::rot3, PlaneCodec::rot4,
+                                  PlaneCodec::rot5, PlaneCodec::rot6, PlaneCodec::rot8,
+                                  PlaneCodec::f16,  PlaneCodec::f32};
   return std::ranges::all_of(kCodecs, [&](PlaneCodec codec) {
     const TestPlane k = test_plane(PlaneKind::k, codec);
     const TestPlane v = test_plane(PlaneKind::v, codec);
+    const float tolerance = is_rotated(codec) ? 2e-2f : 1e-5f;
     return std::ranges::equal(attend_test(kernel, k, v), attend_test(kReference, k, v),
-                              [](float a, float b) { return std::abs(a - b) < 1e-5f; });
+                              [&](float a, float b) { return std::abs(a - b) < tolerance; });
   });
 }
 
@@ -79,8 +83,12 @@ std::vector<AttendKernel> possible_kernels() {
       __builtin_cpu_supports("f16c")) {
     kernels.push_back({"avx2", attend_split_avx2});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
       kernels.push_back({"avx512", attend_split_avx512});
+      if (__builtin_cpu_supports("avx512vbmi")) {
+        kernels.push_back({"avx512vbmi", attend_split_avx512vbmi});
+      }
     }
   }
 #endif
@@ -120,7 +128,6 @@ std::string kernel_names() {
 
 }  // namespace
 
-const float* avx2::book_of(int bits) { return code_book(bits).data(); }
 const float* avx2::paper_book() { return paper_points().data(); }
 
 std::span<const AttendKernel> attend_kernels() { return tested_kernels().kernels; }

@@ -43,6 +43,8 @@ std::vector<float> made_up_queries(uint32_t n, uint32_t dim) {
   return q;
 }
 
+float abs_of(float x) { return std::abs(x); }
+
 // One state for each query.
 struct States {
   std::vector<float> max, sum, acc;
@@ -116,6 +118,13 @@ double error_of(const Context& context, uint32_t begin, uint32_t end, const std:
   return error / size;
 }
 
+// Largest error that rounding to integers may cause, as a share of the largest output: measured up to
+// 1.8e-2. One wrong token of 65 (kTails), or one wrong dimension, is off by more.
+double tolerance(const AttendKernel& kernel, const CodecSpec& codec) {
+  const bool coded = is_rotated(codec.k) || is_rotated(codec.v);
+  return kernel.name == "ref" || !coded ? 2e-6 : 2e-2;
+}
+
 class Attend : public ::testing::TestWithParam<std::tuple<size_t, const char*>> {
  protected:
   void SetUp() override {
@@ -124,9 +133,11 @@ class Attend : public ::testing::TestWithParam<std::tuple<size_t, const char*>> 
     if (index >= kernels.size()) GTEST_SKIP() << "this CPU lacks the kernel's instructions";
     kernel_ = kernels[index];
     codec_ = *parse_codec(std::get<1>(GetParam()));
+    tolerance_ = tolerance(kernel_, codec_);
   }
   AttendKernel kernel_{};
   CodecSpec codec_;
+  double tolerance_ = 0;
 };
 
 TEST_P(Attend, EqualsAttentionOnDecodedRows) {
@@ -135,7 +146,8 @@ TEST_P(Attend, EqualsAttentionOnDecodedRows) {
     for (const uint32_t n_queries : {1u, 3u, 45u}) {
       const auto q = made_up_queries(n_queries, 64);
       const auto got = attend(kernel_, context, 0, n, q);
-      EXPECT_LT(error_of(context, 0, n, q, got), 2e-6) << n << " rows, " << n_queries << " queries";
+      EXPECT_LT(error_of(context, 0, n, q, got), tolerance_)
+          << n << " rows, " << n_queries << " queries";
     }
   }
 }
@@ -144,7 +156,7 @@ TEST_P(Attend, WorksForEveryHeadSize) {
   for (const uint32_t dim : {128u, 256u}) {
     const Context context = made_up_context(codec_, 333, dim);
     const auto q = made_up_queries(4, dim);
-    EXPECT_LT(error_of(context, 0, 333, q, attend(kernel_, context, 0, 333, q)), 2e-6) << dim;
+    EXPECT_LT(error_of(context, 0, 333, q, attend(kernel_, context, 0, 333, q)), tolerance_) << dim;
   }
 }
 
@@ -155,7 +167,7 @@ TEST_P(Attend, TakesAnyRangeOfRows) {
       {0, 3}, {3, 700}, {2, 5}, {100, 101}, {71, 77}, {513, 1000}, {511, 513}, {1099, 1100}};
   for (const auto& [begin, end] : kRanges) {
     const auto got = attend(kernel_, context, begin, end, q);
-    EXPECT_LT(error_of(context, begin, end, q, got), 2e-6) << begin << ".." << end;
+    EXPECT_LT(error_of(context, begin, end, q, got), tolerance_) << begin << ".." << end;
   }
 }
 
@@ -168,7 +180,7 @@ TEST_P(Attend, SpansInTurnEqualTheWhole) {
   }
   std::vector<float> out(q.size());
   for (uint32_t i = 0; i < 3; ++i) normalise(states.partials[i], 64, out.data() + i * 64);
-  EXPECT_LT(error_of(context, 0, 900, q, out), 2e-6);
+  EXPECT_LT(error_of(context, 0, 900, q, out), tolerance_);
 }
 
 TEST_P(Attend, ResultOfAQueryDoesNotDependOnTheOthers) {
@@ -195,7 +207,10 @@ TEST_P(Attend, OneHotQueryPicksItsRow) {
     for (float& x : row) x *= 10.0f;  // a score far above every other row's
     decode_row(context.v.view, target, value.data());
     const auto got = attend(kernel_, context, 0, 300, row);
-    for (uint32_t d = 0; d < 64; ++d) EXPECT_NEAR(got[d], value[d], 1e-5) << "row " << target;
+    const float size = std::abs(*std::ranges::max_element(value, {}, abs_of));
+    for (uint32_t d = 0; d < 64; ++d) {
+      EXPECT_NEAR(got[d], value[d], size * tolerance_ + 1e-5) << "row " << target;
+    }
   }
 }
 
@@ -207,7 +222,7 @@ TEST_P(Attend, EqualScoresGiveTheMean) {
   for (uint32_t d = 0; d < 64; ++d) {
     double mean = 0;
     for (uint32_t row = 0; row < 513; ++row) mean += v[row * 64 + d] / 513.0;
-    EXPECT_NEAR(got[d], mean, 2e-6);
+    EXPECT_NEAR(got[d], mean, tolerance_);
   }
 }
 
@@ -232,7 +247,7 @@ std::string name_of(const ::testing::TestParamInfo<std::tuple<size_t, const char
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Attend,
-                         ::testing::Combine(::testing::Values<size_t>(0, 1, 2),
+                         ::testing::Combine(::testing::Values<size_t>(0, 1, 2, 3),
                                             ::testing::ValuesIn(kCodecs)),
                          name_of);
 
@@ -255,7 +270,8 @@ TEST_P(EachKernel, MixesCodecsOfKeysAndValues) {
   for (const CodecSpec codec : kMixed) {
     const Context context = made_up_context(codec, 600);
     const auto q = made_up_queries(3, 64);
-    EXPECT_LT(error_of(context, 0, 600, q, attend(kernel_, context, 0, 600, q)), 2e-6)
+    EXPECT_LT(error_of(context, 0, 600, q, attend(kernel_, context, 0, 600, q)),
+              tolerance(kernel_, codec))
         << codec_name(codec);
   }
 }
@@ -265,7 +281,8 @@ TEST_P(EachKernel, WorksWithoutSinks) {
   const Context context{encode_plane({PlaneKind::k, PlaneCodec::rot4, 600, 0, 64}, rows),
                         encode_plane({PlaneKind::v, PlaneCodec::rot4, 600, 0, 64}, rows)};
   const auto q = made_up_queries(3, 64);
-  EXPECT_LT(error_of(context, 0, 600, q, attend(kernel_, context, 0, 600, q)), 2e-6);
+  EXPECT_LT(error_of(context, 0, 600, q, attend(kernel_, context, 0, 600, q)),
+            tolerance(kernel_, {PlaneCodec::rot4, PlaneCodec::rot4}));
 }
 
 // A growing suffix: rows that are not written yet lie behind row_end, or do not exist at all.
@@ -285,7 +302,7 @@ TEST_P(EachKernel, ReadsNoPlainRowPastTheEnd) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2));
+INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2, 3));
 
 TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
   ASSERT_FALSE(attend_kernels().empty());
