@@ -36,8 +36,8 @@ int main(int argc, char** argv) {
       .text("--fingerprint", attach.fingerprint,
             "Refuse a pool that another model made (32 hexadecimal digits)")
       .threads(options.n_threads, "Threads for decoding")
-      .text("--isa", options.isa, "Force kernels by name (ref, avx2, avx512, avx512vbmi)", Wanted::optional,
-            "POLYKV_ISA")
+      .text("--isa", options.isa, "Force kernels by name (ref, avx2, avx512, avx512vbmi)",
+            Wanted::optional, "POLYKV_ISA")
       .flag("--verify", options.verify, "Check every checksum of the pool before use")
       .integer("--started-ns", options.started_ns,
                "Monotonic clock when the process was asked for (attach time counts from it)")

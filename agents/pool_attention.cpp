@@ -1,4 +1,5 @@
-// Pool spans first, in order of position; then the private suffix, row by row, causally.
+// Pool spans first, in order of position; then the private suffix, row by row, causally. A layer is
+// cut into (head, part) pairs, which the threads share; their states are merged in order.
 #include "agents/pool_attention.h"
 
 #include <algorithm>
@@ -16,25 +17,75 @@ PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout, Su
       team_(team),
       rope_(config),
       group_(config.n_heads / config.n_kv_heads),
-      work_(config.n_kv_heads) {
-  const uint32_t n_queries = Decoder::kRowsMax * group_;
-  for (HeadWork& work : work_) {
-    work.q.resize(size_t{n_queries} * config.head_dim);
-    work.max.resize(n_queries);
-    work.sum.resize(n_queries);
-    work.acc.resize(size_t{n_queries} * config.head_dim);
-    work.kernel.resize(attend_work_floats(n_queries, config.head_dim));
-    for (uint32_t i = 0; i < n_queries; ++i) {
-      work.states.push_back({&work.max[i], &work.sum[i], &work.acc[size_t{i} * config.head_dim]});
+      shifts_{0},
+      workers_(std::make_unique<Worker[]>(team.size())) {
+  for (const Span& span : layout.spans) add_parts(span);
+  parts_.push_back({nullptr, 0, 0, 0});
+  const size_t n_queries = size_t{Decoder::kRowsMax} * group_;
+  const size_t n_states = config.n_kv_heads * parts_.size() * n_queries;
+  turned_.reserve(Decoder::kRowsMax);
+  angles_ = aligned_array<float>(shifts_.size() * Decoder::kRowsMax * config.head_dim);
+  max_ = aligned_array<float>(n_states);
+  sum_ = aligned_array<float>(n_states);
+  acc_ = aligned_array<float>(n_states * config.head_dim);
+  for (unsigned i = 0; i < team.size(); ++i) {
+    workers_[i].q = aligned_array<float>(n_queries * config.head_dim);
+    workers_[i].work =
+        aligned_array<float>(attend_work_floats(static_cast<uint32_t>(n_queries), config.head_dim));
+    workers_[i].states.resize(n_queries);
+  }
+}
+
+void PoolAttention::add_parts(const Span& span) {
+  const uint32_t shift = shift_of(span.position_offset);
+  for (uint32_t begin = span.token_begin; begin < span.token_end; begin += kPartTokens) {
+    const uint32_t left = span.token_end - begin;
+    parts_.push_back({&span, begin, begin + std::min(left, kPartTokens), shift});
+  }
+}
+
+uint32_t PoolAttention::shift_of(int64_t position_offset) {
+  const auto found = std::ranges::find(shifts_, position_offset);
+  const auto index = static_cast<uint32_t>(found - shifts_.begin());
+  if (found == shifts_.end()) shifts_.push_back(position_offset);
+  return index;
+}
+
+void PoolAttention::attend(const AttentionCall& call) {
+  turn(call);
+  keep(call);
+  const auto n_parts = static_cast<uint32_t>(parts_.size());
+  team_.run(config_.n_kv_heads * n_parts, 1, [&](uint32_t begin, uint32_t end) {
+    Worker& worker = take_worker();
+    for (uint32_t i = begin; i < end; ++i) attend_part(call, i / n_parts, i % n_parts, worker);
+    worker.taken.clear(std::memory_order_release);
+  });
+  for (uint32_t head = 0; head < config_.n_kv_heads; ++head) join(call, head);
+}
+
+// There are as many as threads.
+PoolAttention::Worker& PoolAttention::take_worker() {
+  for (uint32_t i = 0;; i = (i + 1) % team_.size()) {
+    if (!workers_[i].taken.test_and_set(std::memory_order_acquire)) return workers_[i];
+  }
+}
+
+// Angles of the rows as every span sees them, once for all layers of a step.
+void PoolAttention::turn(const AttentionCall& call) {
+  const std::span positions(call.positions, call.n_rows);
+  if (std::ranges::equal(positions, turned_)) return;
+  turned_.assign(positions.begin(), positions.end());
+  const uint32_t half = config_.head_dim / 2;
+  for (uint32_t shift = 0; shift < shifts_.size(); ++shift) {
+    for (uint32_t r = 0; r < call.n_rows; ++r) {
+      float* cos = &angles_[(size_t{shift} * Decoder::kRowsMax + r) * config_.head_dim];
+      rope_.angles(int64_t{call.positions[r]} - shifts_[shift], cos, cos + half);
     }
   }
 }
 
-void PoolAttention::attend(const AttentionCall& call) {
-  keep(call);
-  team_.run(config_.n_kv_heads, 1, [&](uint32_t begin, uint32_t end) {
-    for (uint32_t head = begin; head < end; ++head) attend_head(call, head);
-  });
+const float* PoolAttention::cos_of(uint32_t shift, uint32_t row) const {
+  return &angles_[(size_t{shift} * Decoder::kRowsMax + row) * config_.head_dim];
 }
 
 // Stores the new rows' K (rotated to their absolute positions) and V.
@@ -43,57 +94,50 @@ void PoolAttention::keep(const AttentionCall& call) {
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     const uint32_t row = call.positions[r] - layout_.n_tokens;
     check(row < suffix_.room(), "a token lies outside the reserved private suffix");
+    const float* cos = cos_of(0, r);
     for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
       const size_t from = (size_t{r} * config_.n_kv_heads + head) * dim;
       float* k = suffix_.k(call.layer, head, row);
       std::copy_n(call.k + from, dim, k);
-      rope_.rotate(k, 1, call.positions[r]);
+      rope_.apply(k, 1, cos, cos + dim / 2);
       std::copy_n(call.v + from, dim, suffix_.v(call.layer, head, row));
     }
   }
 }
 
-void PoolAttention::attend_head(const AttentionCall& call, uint32_t head) {
-  HeadWork& work = work_[head];
+void PoolAttention::attend_part(const AttentionCall& call, uint32_t head, uint32_t part,
+                                Worker& worker) {
   const uint32_t n_queries = call.n_rows * group_;
-  for (uint32_t i = 0; i < n_queries; ++i) clear(work.states[i], config_.head_dim);
-  for (const Span& span : layout_.spans) {
-    load_queries(call, head, span.position_offset);
-    attend_span(kernel_, {.k = &span.segment.k(call.layer, head),
-                          .v = &span.segment.v(call.layer, head),
-                          .row_begin = span.token_begin,
-                          .row_end = span.token_end,
-                          .n_queries = n_queries,
-                          .q = work.q.data(),
-                          .states = work.states.data(),
-                          .work = work.kernel.data()});
+  for (uint32_t i = 0; i < n_queries; ++i) {
+    worker.states[i] = state(n_queries, head, part, i);
+    clear(worker.states[i], config_.head_dim);
   }
-  attend_suffix(call, head);
-  for (uint32_t r = 0; r < call.n_rows; ++r) {
-    for (uint32_t g = 0; g < group_; ++g) {
-      float* out = call.out + (size_t{r} * config_.n_heads + head * group_ + g) * config_.head_dim;
-      normalise(work.states[r * group_ + g], config_.head_dim, out);
-    }
-  }
+  const Part& rows = parts_[part];
+  load_queries(call, head, rows.shift, worker.q.get());
+  if (rows.span == nullptr) return attend_suffix(call, head, worker);
+  attend_span(kernel_, {.k = &rows.span->segment.k(call.layer, head),
+                        .v = &rows.span->segment.v(call.layer, head),
+                        .row_begin = rows.begin,
+                        .row_end = rows.end,
+                        .n_queries = n_queries,
+                        .q = worker.q.get(),
+                        .states = worker.states.data(),
+                        .work = worker.work.get()});
 }
 
-// Queries of one KV head as a segment at `position_offset` sees them: rotated by P - offset,
-// scaled.
-void PoolAttention::load_queries(const AttentionCall& call, uint32_t head,
-                                 int64_t position_offset) {
+// Queries of one KV head as a segment with that offset sees them: rotated by P - offset, scaled.
+void PoolAttention::load_queries(const AttentionCall& call, uint32_t head, uint32_t shift,
+                                 float* to) const {
   const uint32_t dim = config_.head_dim;
   const float scale = 1.0F / std::sqrt(static_cast<float>(dim));
-  for (uint32_t r = 0; r < call.n_rows; ++r) {
+  for (uint32_t r = 0; r < call.n_rows; ++r, to += size_t{group_} * dim) {
     const float* from = call.q + (size_t{r} * config_.n_heads + head * group_) * dim;
-    float* to = &work_[head].q[size_t{r} * group_ * dim];
     for (uint32_t i = 0; i < group_ * dim; ++i) to[i] = from[i] * scale;
-    rope_.rotate(to, group_, int64_t{call.positions[r]} - position_offset);
+    rope_.apply(to, group_, cos_of(shift, r), cos_of(shift, r) + dim / 2);
   }
 }
 
-void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head) {
-  HeadWork& work = work_[head];
-  load_queries(call, head, 0);
+void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head, Worker& worker) {
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     const uint32_t n_visible = call.positions[r] - layout_.n_tokens + 1;
     const PlaneView k = suffix_.plane(PlaneKind::k, call.layer, head, n_visible);
@@ -103,9 +147,28 @@ void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head) {
                           .row_begin = 0,
                           .row_end = n_visible,
                           .n_queries = group_,
-                          .q = &work.q[size_t{r} * group_ * config_.head_dim],
-                          .states = &work.states[size_t{r} * group_],
-                          .work = work.kernel.data()});
+                          .q = &worker.q[size_t{r} * group_ * config_.head_dim],
+                          .states = &worker.states[size_t{r} * group_],
+                          .work = worker.work.get()});
+  }
+}
+
+Partial PoolAttention::state(uint32_t n_queries, uint32_t head, uint32_t part,
+                             uint32_t query) const {
+  const size_t at = (head * parts_.size() + part) * n_queries + query;
+  return {&max_[at], &sum_[at], &acc_[at * config_.head_dim]};
+}
+
+// Merges a head's parts into the first, in order, and writes its output.
+void PoolAttention::join(const AttentionCall& call, uint32_t head) const {
+  const uint32_t n_queries = call.n_rows * group_;
+  for (uint32_t i = 0; i < n_queries; ++i) {
+    const Partial whole = state(n_queries, head, 0, i);
+    for (uint32_t part = 1; part < parts_.size(); ++part) {
+      merge(whole, state(n_queries, head, part, i), config_.head_dim);
+    }
+    const size_t row = size_t{i / group_} * config_.n_heads + head * group_ + i % group_;
+    normalise(whole, config_.head_dim, call.out + row * config_.head_dim);
   }
 }
 

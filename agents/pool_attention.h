@@ -2,10 +2,13 @@
 // suffix.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <vector>
 
 #include "agents/suffix.h"
 #include "ipc/pool.h"
+#include "model/activations.h"
 #include "model/decoder.h"
 #include "model/rope.h"
 #include "reader/attend.h"
@@ -15,27 +18,44 @@ namespace polykv {
 // One stream's attention. Layout, suffix, kernel and team must outlive it. Not thread-safe.
 class PoolAttention : public Attention {
  public:
+  // Rows of a span that one thread attends to at a time. Fixed: it is part of the order in which
+  // sums are taken.
+  static constexpr uint32_t kPartTokens = 4 * kSplitTokens;
+
   PoolAttention(const ModelConfig& config, const Layout& layout, Suffix& suffix,
                 const AttendKernel& kernel, ThreadTeam& team);
 
-  // REQUIRES: positions follow the layout's last one, within the suffix's room.
+  // REQUIRES: positions follow the layout's last one, within the suffix's room. No allocation.
   void attend(const AttentionCall& call) override;
 
  private:
-  // One KV head's buffers, so that heads can run on different threads.
-  struct HeadWork {
-    std::vector<float> q;    // [rows * group, head_dim]
-    std::vector<float> max;  // [rows * group]
-    std::vector<float> sum;  // [rows * group]
-    std::vector<float> acc;  // [rows * group, head_dim]
+  using Floats = std::unique_ptr<float[], FreeAligned>;
+
+  // Rows of one span, or (no span) the suffix.
+  struct Part {
+    const Span* span;
+    uint32_t begin, end;
+    uint32_t shift;  // index into shifts_
+  };
+  // What a thread needs while it attends.
+  struct Worker {
+    std::atomic_flag taken;
+    Floats q;     // [rows * group, head_dim]
+    Floats work;  // attend_span's
     std::vector<Partial> states;
-    std::vector<float> kernel;  // attend_span's
   };
 
+  void add_parts(const Span& span);
+  uint32_t shift_of(int64_t position_offset);
+  void turn(const AttentionCall& call);
   void keep(const AttentionCall& call);
-  void attend_head(const AttentionCall& call, uint32_t head);
-  void load_queries(const AttentionCall& call, uint32_t head, int64_t position_offset);
-  void attend_suffix(const AttentionCall& call, uint32_t head);
+  Worker& take_worker();
+  void attend_part(const AttentionCall& call, uint32_t head, uint32_t part, Worker& worker);
+  void attend_suffix(const AttentionCall& call, uint32_t head, Worker& worker);
+  void load_queries(const AttentionCall& call, uint32_t head, uint32_t shift, float* to) const;
+  Partial state(uint32_t n_queries, uint32_t head, uint32_t part, uint32_t query) const;
+  void join(const AttentionCall& call, uint32_t head) const;
+  const float* cos_of(uint32_t shift, uint32_t row) const;
 
   ModelConfig config_;
   const Layout& layout_;
@@ -43,8 +63,14 @@ class PoolAttention : public Attention {
   const AttendKernel& kernel_;
   ThreadTeam& team_;
   Rope rope_;
-  uint32_t group_;              // query heads per KV head
-  std::vector<HeadWork> work_;  // [n_kv_heads]
+  uint32_t group_;                     // query heads per KV head
+  std::vector<int64_t> shifts_;        // distinct position offsets; the first, 0, is the suffix's
+  std::vector<Part> parts_;            // of one head, in order of position; the last is the suffix
+  std::vector<uint32_t> turned_;       // positions that angles_ is of
+  Floats angles_;                      // [shifts, rows, 2, head_dim / 2]: cosines, sines
+  Floats max_, sum_;                   // [heads, parts, rows * group]
+  Floats acc_;                         // [heads, parts, rows * group, head_dim]
+  std::unique_ptr<Worker[]> workers_;  // [threads]
 };
 
 }  // namespace polykv

@@ -43,13 +43,16 @@ Work cut_work(const SpanCall& call) {
 void rotate_query(const PlaneView& k, const float* q, float* rotated, float* mean) {
   const uint32_t dim = k.shape.head_dim;
   const auto signs = sign_vector(dim);
-  double sum = 0;
-  for (uint32_t d = 0; d < dim; ++d) {
-    rotated[d] = q[d] * signs[d];
-    sum += static_cast<double>(q[d]) * k.mean[d];
+  double lanes[8] = {};  // one chain of additions would take longer than all the rest
+  for (uint32_t d = 0; d < dim; d += 8) {
+    for (uint32_t i = 0; i < 8; ++i) {
+      rotated[d + i] = q[d + i] * signs[d + i];
+      lanes[i] += static_cast<double>(q[d + i]) * k.mean[d + i];
+    }
   }
   hadamard(rotated, dim);
-  *mean = static_cast<float>(sum);
+  *mean = static_cast<float>(((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+                             ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
 }
 
 void start(const SpanCall& call, Work& work) {

@@ -5,8 +5,7 @@
 // library that could be merged with another file's copy may be instantiated here.
 #include <immintrin.h>
 
-#include "reader/avx512_plain.h"
-#include "reader/avx512_tiles.h"
+#include "reader/avx512_isa.h"
 
 namespace polykv {
 namespace {
@@ -52,10 +51,8 @@ class Shuffled {
   __m512i flip_;  // 8 bits: from code to point
 };
 
-struct Avx512 : Avx512Plain<Shuffled>, Avx512Tiles<Shuffled> {};
-
 }  // namespace
 
-void attend_split_avx512(const SplitCall& call) { SplitWalk<Avx512>::attend(call); }
+void attend_split_avx512(const SplitCall& call) { SplitWalk<Avx512Isa<Shuffled>>::attend(call); }
 
 }  // namespace polykv

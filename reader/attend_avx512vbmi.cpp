@@ -2,8 +2,7 @@
 // codes in a book of 64 points. As in attend_avx512.cpp, nothing from elsewhere is instantiated.
 #include <immintrin.h>
 
-#include "reader/avx512_plain.h"
-#include "reader/avx512_tiles.h"
+#include "reader/avx512_isa.h"
 
 namespace polykv {
 namespace {
@@ -32,10 +31,10 @@ class Permuted {
   __m512i book_;  // 8 bits: from code to point
 };
 
-struct Avx512Vbmi : Avx512Plain<Permuted>, Avx512Tiles<Permuted> {};
-
 }  // namespace
 
-void attend_split_avx512vbmi(const SplitCall& call) { SplitWalk<Avx512Vbmi>::attend(call); }
+void attend_split_avx512vbmi(const SplitCall& call) {
+  SplitWalk<Avx512Isa<Permuted>>::attend(call);
+}
 
 }  // namespace polykv

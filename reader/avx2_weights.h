@@ -8,6 +8,12 @@ namespace polykv::avx2 {
 // Floats from query to query: a split (with sinks in front) and a tile of room on both sides.
 inline constexpr uint32_t kScoreStride = kSplitTokens + 3 * kTileRows;
 
+// How many queries go together: a number as a type.
+template <int N>
+struct Batch {
+  static constexpr int kQueries = N;
+};
+
 // Parts of the scratch, each on 64 bytes.
 struct SplitScratch {
   float* scores;     // [n_queries, kScoreStride], row_begin at kTileRows

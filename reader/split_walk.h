@@ -4,10 +4,9 @@
 // Isa gives: kStep, the tokens or dimensions of plain rows that it handles at once (32 or 64);
 //   score_tokens<N>: scale[t] * (q . k[t]) for N queries and kStep tokens of plain rows;
 //   add_tokens<N>: adds sum over t of weight[t] * v[t], N queries and kStep dimensions;
-//   weigh: as in avx2_weights.h;
-//   and for tiles of codes, in integers: prepare (the queries of a call), score_tile, add_tile.
-// Everything here is a member of a template, so that an Isa in an anonymous namespace keeps the
-// code for one CPU from being merged with that for another.
+//   weigh; prepare, score_tile, add_tile: tiles of codes in integers, a call's queries before them.
+// All are members of a template, so that an Isa in an anonymous namespace keeps the code for one
+// CPU from being merged with that for another.
 #pragma once
 
 #include "reader/attend.h"
@@ -22,6 +21,8 @@ struct SplitWalk {
   static constexpr uint32_t kAhead = 3 * kTileRows;  // rows from a block to the one to ask for
 
   using Scratch = avx2::SplitScratch;
+  template <int N>
+  using Batch = avx2::Batch<N>;
 
   static Scratch cut_scratch(const SplitCall& call) {
     const size_t dim = call.k->shape.head_dim, n = call.n_queries;
@@ -41,16 +42,10 @@ struct SplitWalk {
     return s;
   }
 
-  template <int N>
-  struct Batch {
-    static constexpr int kQueries = N;
-  };
   // Calls step(first query, Batch<N>) until all are done, at most Most at a time.
   template <int Most, class Step>
-  static void in_batches(uint32_t n_queries, const Step& step) {
-    for (uint32_t query = 0; query < n_queries;) {
-      query += batch_from<Most>(query, n_queries - query, step);
-    }
+  static void in_batches(uint32_t n, const Step& step) {
+    for (uint32_t query = 0; query < n;) query += batch_from<Most>(query, n - query, step);
   }
   template <int N, class Step>
   static uint32_t batch_from(uint32_t query, uint32_t left, const Step& step) {

@@ -118,8 +118,8 @@ double error_of(const Context& context, uint32_t begin, uint32_t end, const std:
   return error / size;
 }
 
-// Largest error that rounding to integers may cause, as a share of the largest output: measured up to
-// 1.8e-2. One wrong token of 65 (kTails), or one wrong dimension, is off by more.
+// Largest error that rounding to integers may cause, as a share of the largest output: measured up
+// to 1.8e-2. One wrong token of 65 (kTails), or one wrong dimension, is off by more.
 double tolerance(const AttendKernel& kernel, const CodecSpec& codec) {
   const bool coded = is_rotated(codec.k) || is_rotated(codec.v);
   return kernel.name == "ref" || !coded ? 2e-6 : 2e-2;

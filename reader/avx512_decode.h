@@ -1,0 +1,86 @@
+// Tiles of codes to points as bytes, with AVX-512. LookUp turns codes into points; it differs among
+// CPUs, and keeps what is instantiated here apart (reader/split_walk.h). Internal to reader/.
+#pragma once
+
+#include <immintrin.h>
+
+#include "reader/avx2_tiles.h"
+#include "reader/avx2_weights.h"
+
+namespace polykv {
+
+template <class LookUp>
+struct Avx512Decode {
+  using Scratch = avx2::SplitScratch;
+  using Block = avx2::Block;
+
+  // A code of `bits` is packed as one or two fields of 1, 2, 4 or 8 bits (docs/format.md).
+  static constexpr int low_width(int bits) {
+    return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits;
+  }
+
+  // Points of one run of the narrower field of a full tile, and of the runs after it.
+  template <int Bits, int Run>
+  static void decode_runs(const uint8_t* tile, uint32_t n_codes, const LookUp& book, uint8_t* out) {
+    constexpr int kLow = low_width(Bits), kHigh = Bits - kLow;
+    constexpr int kWidth = kHigh > 0 ? kHigh : kLow;
+    constexpr int kShiftLow = Run * kWidth / kLow * kLow, kShiftHigh = Run * kWidth;
+    const uint32_t bytes = n_codes * kWidth / 8, low_bytes = n_codes * kLow / 8;
+    const uint8_t* low = tile + Run * bytes % low_bytes;
+    for (uint32_t i = 0; i < bytes; i += 64) {
+      __m512i codes = _mm512_srli_epi16(_mm512_loadu_si512(low + i), kShiftLow);
+      if constexpr (kHigh > 0) {
+        __m512i upper = _mm512_loadu_si512(tile + low_bytes + i);
+        upper = _mm512_slli_epi16(_mm512_srli_epi16(upper, kShiftHigh), kLow);
+        const __m512i is_low = _mm512_set1_epi8((1 << kLow) - 1);
+        codes = _mm512_ternarylogic_epi32(is_low, codes, upper, 0xca);  // is_low ? codes : upper
+      }
+      _mm512_storeu_si512(out + Run * bytes + i, book.template points<Bits>(codes));
+    }
+    if constexpr ((Run + 1) * kWidth < 8) decode_runs<Bits, Run + 1>(tile, n_codes, book, out);
+  }
+
+  template <int Bits>
+  static void decode(const PlaneView& plane, const Block& block, bool is_signed,
+                     const Scratch& scratch, uint8_t* out) {
+    const LookUp book(Bits, is_signed);
+    const uint8_t* tile = avx2::tile_of(plane, block);
+    const uint32_t dim = plane.shape.head_dim;
+    if (block.rows == kTileRows) return decode_runs<Bits, 0>(tile, kTileRows * dim, book, out);
+    const uint32_t rows = plane.shape.kind == PlaneKind::v ? (block.rows + 3) / 4 * 4 : block.rows;
+    avx2::unpack(tile, Bits, rows * dim, scratch.codes);
+    for (uint32_t i = 0; i < rows * dim; i += 64) {
+      const __m512i codes = _mm512_loadu_si512(scratch.codes + i);
+      _mm512_storeu_si512(out + i, book.template points<Bits>(codes));
+    }
+  }
+
+  // Points of a block's tile, one a byte, in the order of the codes.
+  static const uint8_t* points(const PlaneView& plane, const Block& block, bool is_signed,
+                               const Scratch& scratch) {
+    auto* out = reinterpret_cast<uint8_t*>(scratch.tile);
+    switch (code_bits(plane.shape.codec)) {
+      case 2:
+        decode<2>(plane, block, is_signed, scratch, out);
+        break;
+      case 3:
+        decode<3>(plane, block, is_signed, scratch, out);
+        break;
+      case 4:
+        decode<4>(plane, block, is_signed, scratch, out);
+        break;
+      case 5:
+        decode<5>(plane, block, is_signed, scratch, out);
+        break;
+      case 6:
+        decode<6>(plane, block, is_signed, scratch, out);
+        break;
+      default:
+        if (!is_signed && block.rows == kTileRows) return avx2::tile_of(plane, block);
+        decode<8>(plane, block, is_signed, scratch, out);
+    }
+    return out;
+  }
+};
+
+}  // namespace polykv
