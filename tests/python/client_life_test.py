@@ -62,17 +62,30 @@ class Endings(Case):
         self.expect(polykv.NotRunning, client.pool().ask, "Why?")
         self.assertIn("connect again", str(self.expect(polykv.NotRunning, client.status)))
 
-    def test_what_it_said_last_is_heard(self):
-        client = self.connect()
+    def test_what_it_said_last_is_heard_though_its_end_is_known(self):
         self.script["shutdown"] = lambda request: self.fake.send(
             request["client_"], "ok", id=request["id"]) or self.fake._orders.put(None) or []
-        client.shutdown()
-        self.expect(polykv.NotRunning, lambda: list(client.events()))
+
+        async def work(client):
+            transport = client._transport
+            exchange = await transport.open(polykv._protocol.request("shutdown"))
+            self.assertTrue(transport._watch._inner.poll(WAIT_S * 1000))  # the loop stands still
+            transport._disconnected()
+            return (await exchange.next())["type"], transport.failure
+        last, failure = self.run_async(work)
+        self.assertEqual((last, type(failure)), ("ok", polykv.NotRunning))
 
     def test_a_runtime_that_dies_with_a_text_in_its_hands(self):
         client = self.connect()
         self.script["append"] = lambda _: self.fake._orders.put(None) or []
         self.expect(polykv.NotRunning, client.pool().append, "x" * 900_001)
+
+    def test_a_connection_for_memory_that_ends_alone_costs_only_what_went_over_it(self):
+        client = self.connect()
+        self.script["append"] = lambda _: None
+        self.expect(polykv.NotRunning, client.pool().append, "x" * 900_001)
+        self.script["append"] = lambda _: [("pool_ready", {})]
+        self.assertEqual(client.pool().append("x" * 900_001).version, 1)
 
     def test_a_runtime_that_hangs_past_the_deadline_is_given_up_and_told(self):
         client = self.connect()
@@ -105,10 +118,10 @@ class Endings(Case):
         self.assertIn("not JSON", str(self.expect(polykv.BadMessage, client.status)))
 
     def test_ctrl_c_cancels_what_was_asked(self):
-        program = ("import sys, polykv\n"
+        program = ("import os, polykv\n"
                    f"client = polykv.connect({self.dir!r})\n"
                    "try:\n  client.pool().ask('Why?')\n"
-                   "except KeyboardInterrupt:\n  client.close(); sys.exit(9)\n")
+                   "except KeyboardInterrupt:\n  client.status(); os._exit(9)\n")
         asked = threading.Event()
         self.script["generate"] = lambda _: asked.set() or []
         process = subprocess.Popen([sys.executable, "-c", program], env={
@@ -117,7 +130,6 @@ class Endings(Case):
         process.send_signal(2)
         self.assertEqual(process.wait(WAIT_S), 9)
         generate = self.fake.requests("generate")[0]
-        self.connect().status()
         self.assertEqual(self.fake.requests("cancel")[0]["request"], generate["id"])
 
 
@@ -193,6 +205,18 @@ class Asyncio(Case):
             async for event in client.events():
                 return pieces, stream.answer.text, len(talk.messages), event.seq
         self.assertEqual(self.run_async(work), (["Bec"], "Because.", 2, 1))
+
+    def test_an_answer_that_arrived_during_a_send_is_heard(self):
+        self.script["hello"] = lambda request: (
+            [] if request["client"] == "second" else [("welcome", {})])
+
+        async def work(client):
+            transport = client._transport
+            first = await transport.open(polykv._protocol.request("status"))
+            transport._control._inner.poll(WAIT_S * 1000)  # takes the descriptor's edge
+            await transport.open(polykv._protocol.request("hello", client="second"))
+            return (await first.next())["type"]
+        self.assertEqual(self.run_async(work), "snapshot")
 
     def test_has_the_methods_of_the_blocking_client(self):
         pairs = ((polykv.Client, polykv.AsyncClient), (polykv.Pool, polykv.AsyncPool),

@@ -1,5 +1,6 @@
 """The Python client against a scripted runtime: what it sends, and what it makes of the answers."""
 
+import fcntl
 import os
 import tempfile
 import unittest
@@ -116,6 +117,8 @@ class Requests(Case):
         text = "ä" * 450_001  # 900,002 bytes
         self.assertEqual(self.main.append(text).version, 1)
         self.assertEqual(self.fake.memories, [text.encode()])
+        self.assertEqual(self.fake.seals, [fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK
+                                           | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE])
         self.assertNotIn("text", self.sent())
         self.main.append(text[:-1])
         self.assertEqual(len(self.fake.memories), 1)

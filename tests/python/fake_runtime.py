@@ -1,5 +1,6 @@
 """A runtime whose answers a test writes down: three sockets, and a script for a supervisor."""
 
+import fcntl
 import json
 import pathlib
 import queue
@@ -12,12 +13,14 @@ import zmq
 
 class FakeRuntime:
     """Answers each request as `script[type](request)` says: messages to send, in order, each a pair
-    (type, fields). What the script does not know is answered with an error."""
+    (type, fields). What the script does not know is answered with an error. None, to a request over
+    `fd`, hangs up."""
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         self.seen = []  # every request, in order
         self.memories = []  # bytes that came with requests over `fd`
+        self.seals = []  # and the seals of each
         self.script = {
             "hello": lambda _: [("welcome", {})],
             "status": lambda _: [("snapshot", {})],
@@ -68,7 +71,7 @@ class FakeRuntime:
         for link in self._links.values():
             link.close()
         self._listener.close()
-        context.destroy(0)
+        context.destroy(10_000)  # ms: what was sent arrives
 
     def _turn(self):
         for place, _ in self._poller.poll(10):  # ms: then the test's orders
@@ -98,10 +101,16 @@ class FakeRuntime:
             return
         with open(fds[0], "rb") as memory:
             memory.seek(0)
+            self.seals.append(fcntl.fcntl(memory, fcntl.F_GET_SEALS))
             self.memories.append(memory.read())
         request = json.loads(packet)
         self.seen.append(request)
-        for name, fields in self.script[request["type"]](request):
+        answers = self.script[request["type"]](request)
+        if answers is None:  # hangs up
+            self._poller.unregister(place)
+            self._links.pop(place).close()
+            return
+        for name, fields in answers:
             self._links[place].send(encode(golden.message(name, **{"id": request["id"], **fields})))
 
     def _answer(self, request, client):

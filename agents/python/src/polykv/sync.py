@@ -21,6 +21,8 @@ from .values import (Answer, Committed, Event, GroupAnswer, GroupStarted, Member
 
 T = TypeVar("T")
 
+_CANCEL_S = 1.0  # for the runtime to be told, after an interrupt
+
 
 class _Loop:
     """An event loop in a thread."""
@@ -38,11 +40,20 @@ class _Loop:
         except BaseException:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        ended = threading.Event()
+
+        async def whole() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if future.cancel():
+                ended.wait(_CANCEL_S)
             raise
 
     def stop(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
