@@ -32,10 +32,14 @@ Status check_base(const std::string& name, const Pool* pool, const Version* base
       number, cat(pool->current->number));
 }
 
-Result<uint64_t> inode_of(const UniqueFd& fd) {
+// The memory is the one that the agent says it made: nobody copied it on the way.
+Status check_inode(const UniqueFd& fd, uint64_t said) {
   struct stat status = {};
   if (::fstat(fd.get(), &status) != 0) return fail_errno("looking at a turn's memory");
-  return static_cast<uint64_t>(status.st_ino);
+  if (status.st_ino == said) return {};
+  return fail(ErrorCode::bad_message,
+              cat("a turn came in memory ", status.st_ino, ", its agent says ", said), cat(said),
+              cat(status.st_ino));
 }
 
 }  // namespace
@@ -128,8 +132,7 @@ Result<Message> Commits::publish(const Open& open, const AgentRecord& agent, con
   // Another request may have been first.
   if (auto good = check_base(open.pool, pool, open.base.get()); !good) return pass(good);
   if (fds.size() != 1) return fail(ErrorCode::bad_message, "a turn came without its memory");
-  auto inode = inode_of(fds[0]);
-  if (!inode) return pass(inode);
+  if (auto same = check_inode(fds[0], turn.id("inode")); !same) return pass(same);
   const auto n_tokens = static_cast<uint32_t>(turn.integer("tokens"));
   auto segment =
       registry.admit(std::move(fds[0]), n_tokens, pool->codec,
@@ -146,7 +149,7 @@ Result<Message> Commits::publish(const Open& open, const AgentRecord& agent, con
   committed.set("agent", agent.name).set("pid", agent.pid).set("turn_tokens", n_tokens);
   committed.set("tokens", (*version)->n_tokens()).set("bytes", (*version)->bytes());
   committed.set("segments", (*version)->segments.size()).set("prefill_tokens", 0);
-  return committed.set_id("inode", *inode);
+  return committed.set_id("inode", turn.id("inode"));
 }
 
 // Ends a commit without a version. The agent is free once it has answered.

@@ -1,6 +1,7 @@
 // An agent without a model: it answers with its prompt, and the prompt says how to misbehave.
 //   pool "broken": it ends with exit code 3 once it is attached
 //   prompt: see generate(); tokens to score: see score()
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -123,7 +124,10 @@ struct FakeAgent {
     if (!segment) std::exit(5);
     Message answer("turn");
     answer.set("id", request.text("id")).set("agent", name).set("pool", pool);
-    answer.set("version", version).set("tokens", spec.tokens.size()).set_id("inode", 1);
+    answer.set("version", version).set("tokens", spec.tokens.size());
+    struct stat status = {};
+    if (::fstat(segment->get(), &status) != 0) std::exit(6);
+    answer.set_id("inode", status.st_ino + (turn == "other memory" ? 1 : 0));
     (void)lease.send(answer.dump(), {segment->get()});
   }
 
