@@ -19,6 +19,7 @@ struct HeldTurn {
   uint64_t key = 0;  // of the start that it answered; 0 = there is none
   std::string pool;
   std::weak_ptr<Version> version;
+  uint32_t n_tokens = 0;  // prompt and answer, without the end of the message
 };
 
 struct AgentRecord {

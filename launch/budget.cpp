@@ -1,6 +1,8 @@
 // The budget, and who holds the memory.
 #include "launch/budget.h"
 
+#include <set>
+
 namespace polykv {
 namespace {
 
@@ -17,10 +19,11 @@ std::optional<uint64_t> Budget::left() const {
 std::string Budget::holders() const {
   std::string sentence;
   for (const auto& model : models_.all()) {
-    std::multimap<std::string, std::string> agents;
+    std::set<std::pair<std::string, std::string>> held;  // in the order of their names
     for (const Link& link : leases_.all()) {
-      if (link.leased && link.model == model->name) agents.emplace(link.pool, link.agent);
+      if (link.leased && link.model == model->name) held.emplace(link.pool, link.agent);
     }
+    const std::multimap<std::string, std::string> agents(held.begin(), held.end());
     if (!sentence.empty()) sentence += "; ";
     if (models_.all().size() > 1) sentence += cat(model->name, ": ");
     sentence += model->registry.holders(agents);

@@ -47,7 +47,20 @@ Status check_inode(const UniqueFd& fd, uint64_t said) {
 void Commits::commit(const Asker& asker, const Message& message) {
   auto wanted = find(asker, message.text("request"));
   if (!wanted) return replies_.refuse(asker, wanted.error());
-  encode(asker, *wanted, message.number("deadline_seconds", kDeadlineSeconds));
+  auto room = make_room(*wanted);
+  if (!room) return replies_.refuse(asker, room.error());
+  encode(asker, *wanted, std::move(*room), message.number("deadline_seconds", kDeadlineSeconds));
+}
+
+// As much as the turn most likely takes; the agent, which knows, asks for no more than is left.
+Result<Reservation> Commits::make_room(const Wanted& wanted) {
+  const auto& segments = wanted.pool->current->segments;
+  SegmentSpec spec;
+  spec.shape = segments.front()->view.shape();
+  spec.codec = wanted.pool->codec;
+  spec.starts_context = false;
+  spec.tokens.resize(wanted.agent->turn.n_tokens + 1);
+  return pools_.make_room(segment_bytes(spec) + manifest_bytes(segments.size() + 1));
 }
 
 // The agent that still has the turn, and where it belongs.
@@ -84,11 +97,14 @@ Result<Commits::Wanted> Commits::find(const Asker& asker, const std::string& req
   return fail(ErrorCode::conflict, cat(why, ": ", kWayOut), request);
 }
 
-void Commits::encode(const Asker& asker, const Wanted& wanted, double deadline_seconds) {
+void Commits::encode(const Asker& asker, const Wanted& wanted, Reservation room,
+                     double deadline_seconds) {
   AgentRecord& agent = *wanted.agent;
   const uint64_t key = agents_.new_key();
   Open& open = open_[key];
-  open = {asker, wanted.model->name, wanted.pool->name, agent.name, wanted.pool->current, 0};
+  open = {asker,      wanted.model->name,   wanted.pool->name,
+          agent.name, wanted.pool->current, std::move(room),
+          0};
   open.deadline = deadlines_.after(deadline_seconds, [this, key, deadline_seconds] {
     refuse(key, {ErrorCode::timed_out,
                  cat("the deadline of ", deadline_seconds,
@@ -102,7 +118,7 @@ void Commits::encode(const Asker& asker, const Wanted& wanted, double deadline_s
   Message encode("encode");
   encode.set("id", cat(key)).set("request", cat(agent.turn.key));
   encode.set("codec", codec_name(wanted.pool->codec)).set("holders", budget_.holders());
-  if (const auto left = budget_.left()) encode.set_id("budget_left", *left);
+  if (const auto left = budget_.left()) encode.set_id("budget_left", *left + open.room.bytes());
   (void)control_.send(agent.routing, encode);  // an agent that died meanwhile is reaped
 }
 
@@ -140,6 +156,7 @@ Result<Message> Commits::publish(const Open& open, const AgentRecord& agent, con
   if (!segment) return pass(segment);
   auto version = registry.publish(open.pool, pool->codec, std::move(*segment));
   if (!version) return pass(version);
+  pools_.used(open.model, open.pool);
   Message ready = pool_ready(open.pool, **version);
   replies_.announce("pool", ready.set("model", open.model));
   log_line(LogLevel::info, cat("pool ", open.pool, " version ", (*version)->number,

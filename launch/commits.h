@@ -10,16 +10,17 @@
 
 #include "ipc/control.h"
 #include "launch/agent_table.h"
-#include "launch/budget.h"
+#include "launch/pool_keeper.h"
 
 namespace polykv {
 
 class Commits {
  public:
-  Commits(Models& models, AgentTable& agents, const Budget& budget, ControlServer& control,
-          Replies& replies, Deadlines& deadlines)
+  Commits(Models& models, AgentTable& agents, PoolKeeper& pools, const Budget& budget,
+          ControlServer& control, Replies& replies, Deadlines& deadlines)
       : models_(models),
         agents_(agents),
+        pools_(pools),
         budget_(budget),
         control_(control),
         replies_(replies),
@@ -40,6 +41,7 @@ class Commits {
     Asker asker;
     std::string model, pool, agent;
     std::shared_ptr<Version> base;  // that the turn was computed on
+    Reservation room;               // for the segment
     Deadlines::Timer deadline = 0;
   };
   struct Wanted {
@@ -49,7 +51,8 @@ class Commits {
   };
 
   Result<Wanted> find(const Asker& asker, const std::string& request);
-  void encode(const Asker& asker, const Wanted& wanted, double deadline_seconds);
+  Result<Reservation> make_room(const Wanted& wanted);
+  void encode(const Asker& asker, const Wanted& wanted, Reservation room, double deadline_seconds);
   Result<Message> publish(const Open& open, const AgentRecord& agent, const Message& turn,
                           std::vector<UniqueFd> fds);
   void refuse(uint64_t key, const Error& error);
@@ -58,6 +61,7 @@ class Commits {
 
   Models& models_;
   AgentTable& agents_;
+  PoolKeeper& pools_;
   const Budget& budget_;
   ControlServer& control_;
   Replies& replies_;

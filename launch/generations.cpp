@@ -116,9 +116,11 @@ void Generations::done(AgentRecord& agent, Message answer) {
   agent.pool = answer.text("pool");
   agent.version = static_cast<uint64_t>(answer.integer("version"));
   const bool whole = !work->group && !work->members[member].answered;
-  if (whole && answer.integer("tokens") + answer.integer("prompt_tokens") > 0) {
+  if (whole) {
+    const int64_t n_tokens = answer.integer("prompt_tokens") + answer.integer("tokens");
     agents_.finished(agent, work->asker,
-                     {work->asker, work->members[member].key, work->pool, work->version});
+                     {work->asker, work->members[member].key, work->pool, work->version,
+                      static_cast<uint32_t>(n_tokens)});
   }
   answer.set("model", work->model).set("attach_ms", agent.attach_ms);
   free_agent(agent);

@@ -26,7 +26,7 @@ Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets 
       pool_jobs_(models_, pool_keeper_, budget_, replies_),
       agents_(options_, directory_.path(), models_, control_, replies_, deadlines_),
       generations_(models_, agents_.table(), control_, replies_, deadlines_),
-      commits_(models_, agents_.table(), budget_, control_, replies_, deadlines_) {
+      commits_(models_, agents_.table(), pool_keeper_, budget_, control_, replies_, deadlines_) {
   pool_keeper_.on_awaited([this](const std::string& model, const std::string& pool) {
     return agents_.starts_on(model, pool) || generations_.await(model, pool);
   });

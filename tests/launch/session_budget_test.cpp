@@ -154,5 +154,24 @@ TEST_F(SessionBudget, what_one_writer_makes_is_not_promised_to_another) {
   EXPECT_LE(held(), status().integer("budget_bytes"));
 }
 
+TEST_F(SessionBudget, commit_makes_room_as_an_append_does_and_is_refused_where_there_is_none) {
+  start_with_room_for(2);
+  create_all({"main", "idle"});
+  ASSERT_TRUE(start_agents(client(), "main", 1));
+  const auto finished = [&] {
+    const std::string id = sent(request("an answer"));
+    Message message = next(id);
+    while (message.type() == "token") message = next(id);
+    return id;
+  };
+  ASSERT_TRUE(client().ask(Message("commit").set("request", finished())));
+  EXPECT_EQ(pools(), "main");
+  EXPECT_EQ(evicted(), 1);
+  EXPECT_LE(held(), status().integer("budget_bytes"));
+  expect_error(client().ask(Message("commit").set("request", finished())), ErrorCode::memory_limit,
+               {"budget", "held by a01"});
+  expect_answer("hello");
+}
+
 }  // namespace
 }  // namespace polykv
