@@ -9,7 +9,7 @@
 
 namespace polykv {
 
-// One pool_create, append, or prefill from tokens on its way through the writer.
+// One pool_create, append, tokenize, or prefill from tokens on its way through the writer.
 struct PoolJobs::Job {
   Asker asker;
   ModelSlot* model = nullptr;
@@ -25,6 +25,9 @@ struct PoolJobs::Job {
   std::string role;
   int64_t ttl_seconds = 0;  // of a new pool
   Reservation room;         // for the segments that are being made
+  uint64_t ticket = 0;      // of the writer's job
+  Deadlines::Timer deadline = 0;
+  bool over = false;  // answered; the writer may still be at it
 };
 
 namespace {
@@ -93,14 +96,33 @@ Status check_length(const HeldImage* image, const Length& length) {
 
 }  // namespace
 
-void PoolJobs::write_pool(const Asker& asker, const Message& message, UniqueFd text) {
+Result<PoolJobs::JobRef> PoolJobs::begin(const Asker& asker, const Message& message) {
   auto model = models_.find(message.text("model"));
-  if (!model) return replies_.refuse(asker, model.error());
+  if (!model) return pass(model);
   auto job = std::make_shared<Job>();
   job->asker = asker;
   job->model = *model;
+  return job;
+}
+
+// From here on the job ends in end(), which frees the names of its pools.
+void PoolJobs::go(const JobRef& job, double deadline_seconds) {
+  job->model->busy_pools.insert(job->names.begin(), job->names.end());
+  jobs_.push_back(job);
+  job->deadline = deadlines_.after(deadline_seconds, [this, job, deadline_seconds] {
+    stop(job, {ErrorCode::timed_out,
+               cat("not done within ", deadline_seconds,
+                   " seconds: ask again with a longer deadline_seconds, or for less"),
+               cat(deadline_seconds), cat(deadline_seconds, " seconds")});
+  });
+}
+
+void PoolJobs::write_pool(const Asker& asker, const Message& message, UniqueFd text) {
+  auto begun = begin(asker, message);
+  if (!begun) return replies_.refuse(asker, begun.error());
+  const JobRef& job = *begun;
   if (auto good = plan(*job, message); !good) return replies_.refuse(asker, good.error());
-  job->model->busy_pools.insert(job->pool);
+  go(job, message.number("deadline_seconds", kDeadlineSeconds));
   auto shared = text ? Result<UniqueFd>(std::move(text)) : share_text(message);
   auto bytes = shared ? sealed_bytes(*shared) : Result<uint64_t>(pass(shared));
   if (!bytes) return end(job, &bytes.error());
@@ -135,6 +157,7 @@ void PoolJobs::tokenise(const JobRef& job, UniqueFd text) {
   task.request.set("form", "document").set("role", job->role).set("first", job->past.empty());
   task.fds.push_back(std::move(text));
   task.answer = [this, job](const Message& answer, std::vector<UniqueFd> fds) {
+    if (job->over) return true;
     job->n_tokens = static_cast<uint32_t>(answer.integer("count"));
     auto fits = check_length(job->model->registry.image(),
                              {job->past_tokens, job->n_tokens, job->reserve, job->text_bytes});
@@ -148,8 +171,7 @@ void PoolJobs::tokenise(const JobRef& job, UniqueFd text) {
     }
     return true;
   };
-  task.failed = [this, job](const Error& error) { end(job, &error); };
-  job->model->writer.submit(std::move(task));
+  submit(job, std::move(task));
 }
 
 void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
@@ -167,13 +189,13 @@ void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
   }
   task.answer = [this, job](const Message& answer, std::vector<UniqueFd> fds) {
     if (answer.type() == "progress") {
-      (void)replies_.part(job->asker, answer);
+      if (!job->over) (void)replies_.part(job->asker, answer);
       return false;
     }
-    return take_segment(job, answer, std::move(fds));
+    if (!job->over) return take_segment(job, answer, std::move(fds));
+    return ++job->n_taken == job->codecs.size();
   };
-  task.failed = [this, job](const Error& error) { end(job, &error); };
-  job->model->writer.submit(std::move(task));
+  submit(job, std::move(task));
 }
 
 // Right before the prefill, so that what was published meanwhile is counted.
@@ -232,39 +254,75 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
   return version;
 }
 
-// Ends a job, with an error or without. The pool may be written again.
+void PoolJobs::submit(const JobRef& job, WriterJob task) {
+  if (!task.failed) task.failed = [this, job](const Error& error) { end(job, &error); };
+  job->ticket = job->model->writer.submit(std::move(task));
+}
+
+// Ends a job, with an error or without. Its pools may be written again; the memory that it was
+// promised is free when the writer is done with it, too.
 void PoolJobs::end(const JobRef& job, const Error* error) {
-  job->model->busy_pools.erase(job->pool);
-  job->room = Reservation();
+  if (std::exchange(job->over, true)) return;
+  deadlines_.cancel(job->deadline);
+  std::erase(jobs_, job);
+  for (const std::string& name : job->names) job->model->busy_pools.erase(name);
   if (error != nullptr) replies_.refuse(job->asker, *error);
 }
 
+void PoolJobs::stop(const JobRef& job, const Error& error) {
+  log_line(LogLevel::info, cat("stopped: ", error.message),
+           {{"pool", job->pool}, {"request", job->asker.request}});
+  job->model->writer.drop(job->ticket);
+  end(job, &error);
+}
+
+void PoolJobs::stop_if(const std::function<bool(const Asker&)>& wanted, const std::string& why) {
+  for (const JobRef& job : std::vector<JobRef>(jobs_)) {
+    if (wanted(job->asker)) stop(job, {ErrorCode::cancelled, why, {}, {}});
+  }
+}
+
+void PoolJobs::cancel(const Asker& asker) {
+  stop_if([&](const Asker& one) { return one == asker; }, "cancelled before it was done");
+}
+
+void PoolJobs::client_gone(const std::string& client) {
+  stop_if([&](const Asker& one) { return one.link == 0 && one.client == client; },
+          "whoever asked is gone");
+}
+
+void PoolJobs::link_gone(uint64_t link) {
+  stop_if([&](const Asker& one) { return one.link == link; }, "whoever asked is gone");
+}
+
 void PoolJobs::tokenise_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds) {
-  auto model = models_.find(message.text("model"));
-  if (!model) return replies_.refuse(asker, model.error());
+  auto begun = begin(asker, message);
+  if (!begun) return replies_.refuse(asker, begun.error());
+  const JobRef& job = *begun;
+  go(job, kDeadlineSeconds);
   WriterJob task;
   task.request.set("form", message.text("form")).set("first", message.flag("first", true));
   task.request.set("role", message.text("role", "system"));
   task.fds = std::move(fds);
-  task.answer = [this, asker](const Message& answer, const std::vector<UniqueFd>& memory) {
+  task.answer = [this, job](const Message& answer, const std::vector<UniqueFd>& memory) {
+    if (job->over) return true;
     std::vector<int> raw;
     for (const UniqueFd& fd : memory) raw.push_back(fd.get());
-    replies_.reply(asker, answer, raw);
+    replies_.reply(job->asker, answer, raw);
+    end(job, nullptr);
     return true;
   };
-  task.failed = [this, asker](const Error& error) { replies_.refuse(asker, error); };
-  (*model)->writer.submit(std::move(task));
+  submit(job, std::move(task));
 }
 
 void PoolJobs::prefill_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds) {
-  auto model = models_.find(message.text("model"));
-  if (!model) return replies_.refuse(asker, model.error());
-  auto job = std::make_shared<Job>();
-  job->asker = asker;
-  job->model = *model;
+  auto begun = begin(asker, message);
+  if (!begun) return replies_.refuse(asker, begun.error());
+  const JobRef& job = *begun;
   if (auto good = plan_prefill(*job, message, fds[0]); !good) {
     return replies_.refuse(asker, good.error());
   }
+  go(job, kDeadlineSeconds);
   prefill(job, std::move(fds[0]));
 }
 
@@ -280,9 +338,8 @@ Status PoolJobs::plan_prefill(Job& job, const Message& message, const UniqueFd& 
     if (!codec) return pass(codec);
     job.codecs.push_back(*codec);
     job.names.push_back(cat(job.pool, "-", name));
-    if (registry.find(job.names.back()) != nullptr) {
-      return fail(ErrorCode::usage, cat("pool '", job.names.back(), "' exists already"));
-    }
+    if (auto fresh = check_new_pool(registry, job.names.back()); !fresh) return fresh;
+    if (auto free = check_not_busy(job.model->busy_pools, job.names.back()); !free) return free;
   }
   auto bytes = sealed_bytes(tokens);
   if (!bytes) return pass(bytes);

@@ -4,6 +4,7 @@
 //   text ──► tokenise ──► tokens ──► prefill ──► segment ──► verify, publish ──► pool_ready
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,8 +18,9 @@ namespace polykv {
 
 class PoolJobs {
  public:
-  PoolJobs(Models& models, PoolKeeper& pools, const Budget& budget, Replies& replies)
-      : models_(models), pools_(pools), budget_(budget), replies_(replies) {}
+  PoolJobs(Models& models, PoolKeeper& pools, const Budget& budget, Replies& replies,
+           Deadlines& deadlines)
+      : models_(models), pools_(pools), budget_(budget), replies_(replies), deadlines_(deadlines) {}
 
   // pool_create and append. text: of a request by link, else empty.
   void write_pool(const Asker& asker, const Message& message, UniqueFd text);
@@ -27,6 +29,11 @@ class PoolJobs {
   // prefill{codecs, pool} with tokens by link: one pool per codec, "<pool>-<codec>", from one
   // prefill.
   void prefill_for(const Asker& asker, const Message& message, std::vector<UniqueFd> fds);
+
+  // Ends this request, if it is one of these and not over: it publishes nothing.
+  void cancel(const Asker& asker);
+  void client_gone(const std::string& client);  // by ZeroMQ
+  void link_gone(uint64_t link);
 
  private:
   struct Job;
@@ -39,12 +46,19 @@ class PoolJobs {
   Status make_room(Job& job, Message& request);
   bool take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds);
   Result<std::shared_ptr<Version>> publish_next(Job& job, std::vector<UniqueFd> fds);
+  Result<JobRef> begin(const Asker& asker, const Message& message);
+  void go(const JobRef& job, double deadline_seconds);
+  void submit(const JobRef& job, WriterJob task);
+  void stop(const JobRef& job, const Error& error);
+  void stop_if(const std::function<bool(const Asker&)>& wanted, const std::string& why);
   void end(const JobRef& job, const Error* error);
 
   Models& models_;
   PoolKeeper& pools_;
   const Budget& budget_;
   Replies& replies_;
+  Deadlines& deadlines_;
+  std::vector<JobRef> jobs_;  // all that are not over
 };
 
 }  // namespace polykv

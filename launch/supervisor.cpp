@@ -23,7 +23,7 @@ Supervisor::Supervisor(SupervisorOptions options, RuntimeDir directory, Sockets 
                  return leases_.send(link, message, fds);
                }),
       pool_keeper_(models_, leases_, budget_, replies_, deadlines_),
-      pool_jobs_(models_, pool_keeper_, budget_, replies_),
+      pool_jobs_(models_, pool_keeper_, budget_, replies_, deadlines_),
       agents_(options_, directory_.path(), models_, control_, replies_, deadlines_),
       generations_(models_, agents_.table(), control_, replies_, deadlines_),
       commits_(models_, agents_.table(), pool_keeper_, budget_, control_, replies_, deadlines_) {
@@ -118,6 +118,7 @@ Status Supervisor::wait_and_serve() {
 bool Supervisor::serve_link(Link& link) {
   auto packet = link.socket.receive();
   if (packet) return handle_packet(link, std::move(*packet));
+  pool_jobs_.link_gone(link.id);
   if (link.role != Link::Role::agent) return false;
   leases_.fail_score(link);
   pool_keeper_.used(link.model, link.pool);

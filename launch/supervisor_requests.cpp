@@ -37,12 +37,14 @@ void Supervisor::cancel(const std::string& client, const std::string& request) {
   generations_.cancel(client, request);
   commits_.cancel(client, request);
   agents_.cancel(client, request);
+  pool_jobs_.cancel({.client = client, .link = 0, .request = request});
 }
 
 // Whoever asked is gone: what only it would have heard of is not worth any more work.
 void Supervisor::client_gone(const std::string& client) {
   generations_.client_gone(client);
   commits_.client_gone(client);
+  pool_jobs_.client_gone(client);
 }
 
 // Requests that are carried out however often they come; the others are long_request's.
@@ -110,6 +112,10 @@ bool Supervisor::client_packet(Link& link, const Message& message, std::vector<U
   const std::string type = message.type();
   const Asker asker{.client = "", .link = link.id, .request = message.text("id")};
   if (asker.request.empty()) return refuse(link.socket, needs_id(type).error());
+  if (type == "cancel") {
+    pool_jobs_.cancel({.client = "", .link = link.id, .request = message.text("request")});
+    return static_cast<bool>(link.socket.try_send(Message("ok").set("id", asker.request).dump()));
+  }
   if (fds.size() != 1) {
     return refuse(
         link.socket,

@@ -1,6 +1,7 @@
 // Job queue and life cycle of the writer.
 #include "launch/writer_link.h"
 
+#include <algorithm>
 #include <csignal>
 
 #include "ipc/log.h"
@@ -36,13 +37,25 @@ void WriterLink::connected(FdSocket socket, const std::string& model_path, int i
   image_ready();
 }
 
-void WriterLink::submit(WriterJob job) {
+uint64_t WriterLink::submit(WriterJob job) {
+  const uint64_t ticket = job.ticket = ++last_ticket_;
   if (state_ == State::failed) {
     job.failed(failure_);
-    return;
+    return ticket;
   }
   jobs_.push_back(std::move(job));
   send_next();
+  return ticket;
+}
+
+void WriterLink::drop(uint64_t ticket) {
+  const auto found = std::ranges::find(jobs_, ticket, &WriterJob::ticket);
+  if (found == jobs_.end()) return;
+  if (state_ == State::busy && found == jobs_.begin()) {
+    (void)socket_.try_send(Message("drop_job").set_id("job", current_).dump());
+  } else {
+    jobs_.erase(found);
+  }
 }
 
 void WriterLink::image_ready() {

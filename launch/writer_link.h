@@ -20,6 +20,7 @@ struct WriterJob {
   std::function<Status(WriterJob&)> prepare;  // last step before it is sent; may be empty
   std::function<bool(const Message&, std::vector<UniqueFd>)> answer;  // true: the job is done
   std::function<void(const Error&)> failed;
+  uint64_t ticket = 0;
 };
 
 class WriterLink {
@@ -38,7 +39,12 @@ class WriterLink {
   // The writer said hello: pack a model, or take the image that is there already.
   void connected(FdSocket socket, const std::string& model_path, int image_fd,
                  const std::string& fingerprint);
-  void submit(WriterJob job);
+  // Returns a number to drop it by.
+  uint64_t submit(WriterJob job);
+  // Whoever asked does not want it any more. One that waits in line never starts, and none of its
+  // functions is called; one at hand is stopped by the writer between two layers, unless it is
+  // finished by then.
+  void drop(uint64_t ticket);
   // A packet came from the writer. Returns messages that belong to no job ("image", pack's
   // progress, error).
   std::optional<Message> received(Message message, std::vector<UniqueFd>& fds);
@@ -70,6 +76,7 @@ class WriterLink {
   FdSocket socket_;
   std::deque<WriterJob> jobs_;  // front: the job at hand if busy
   uint64_t next_job_ = 1;
+  uint64_t last_ticket_ = 0;
   uint64_t current_ = 0;
   int restarts_ = 0;
   int failures_ = 0;

@@ -87,7 +87,7 @@ Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const Seg
   };
   prefill_job.layer_done = [&](const LayerKv& kv) -> Status {
     for (SegmentBuilder& builder : *builders) builder.put_layer(kv.layer, kv.k, kv.v);
-    return {};
+    return job.go_on ? job.go_on() : Status();
   };
   prefill_job.progress = job.progress;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);

@@ -21,6 +21,7 @@ struct SegmentJob {
   std::string holders;  // who holds the memory now, for the refusal's sentence
   unsigned n_threads = 1;
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers
+  std::function<Status()> go_on;  // asked after every layer, if set: its error ends the job
 };
 
 // Reserves all segments before it computes anything, so that a refusal costs no prefill.

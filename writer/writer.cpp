@@ -1,6 +1,7 @@
 // The writer's job loop: one packet in, its answers out.
 #include "writer/writer.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -107,6 +108,12 @@ Status Writer::serve() {
   hello.set("pid", static_cast<int64_t>(getpid()));
   if (auto sent = supervisor_.send(hello.dump()); !sent) return sent;
   while (true) {
+    if (!waiting_.empty()) {
+      Packet packet = std::move(waiting_.front());
+      waiting_.pop_front();
+      if (auto handled = handle(std::move(packet)); !handled) return handled;
+      continue;
+    }
     auto packet = supervisor_.receive();
     if (!packet) {
       if (packet.error().code == ErrorCode::not_running) return {};  // the supervisor went away
@@ -120,6 +127,7 @@ Status Writer::serve() {
 Status Writer::handle(Packet packet) {
   auto request = Message::parse(packet.text);
   if (!request) return supervisor_.send(error_message(request.error()).dump());
+  if (request->type() == "drop_job") return {};  // that job is over
   Status done = fail(ErrorCode::bad_message, cat("the writer has no job '", request->type(), "'"),
                      request->type());
   if (request->type() == "pack") done = pack(*request);
@@ -177,6 +185,19 @@ Status Writer::tokenize(const Message& request, std::vector<UniqueFd> fds) {
   return supervisor_.send(answer.dump(), {shared->get()});
 }
 
+Status Writer::check_wanted(uint64_t job) {
+  for (pollfd wait{supervisor_.fd(), POLLIN, 0}; ::poll(&wait, 1, 0) > 0;) {
+    auto packet = supervisor_.receive();
+    if (!packet) return pass(packet);
+    const auto message = Message::parse(packet->text);
+    if (message && message->type() == "drop_job" && message->id("job") == job) {
+      return fail(ErrorCode::cancelled, "nobody wants this job any more");
+    }
+    waiting_.push_back(std::move(*packet));
+  }
+  return {};
+}
+
 Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fds) {
   if (!model_) return fail(ErrorCode::internal, "a prefill came before the model");
   auto job = segment_job(request, std::move(fds));
@@ -192,6 +213,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
     message.set("rate", tokens / std::max(seconds_since(start), 1e-9));
     (void)supervisor_.send(message.dump());  // a lost connection shows at the next receive
   };
+  job->go_on = [&] { return check_wanted(request.id("job")); };
   auto segments = run_segment_job(model_->image, *job);
   if (!segments) return pass(segments);
   for (size_t i = 0; i < segments->size(); ++i) {

@@ -8,6 +8,7 @@
 // at a time.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -40,12 +41,15 @@ class Writer {
   Status pack(const Message& request);
   Status adopt(UniqueFd fd);
   Status tokenize(const Message& request, std::vector<UniqueFd> fds);
+  // Between two layers: has the supervisor dropped this job, or gone away?
+  Status check_wanted(uint64_t job);
   Status prefill_segments(const Message& request, std::vector<UniqueFd> fds);
 
   FdSocket supervisor_;
   WriterOptions options_;
   std::unique_ptr<Model> model_;
-  UniqueFd image_fd_;  // of model_'s image
+  UniqueFd image_fd_;           // of model_'s image
+  std::deque<Packet> waiting_;  // came while a job was at hand
 };
 
 }  // namespace polykv

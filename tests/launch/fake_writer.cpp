@@ -34,6 +34,7 @@ void wait_for(const std::string& path) {
 struct FakeWriter {
   FdSocket supervisor;
   std::string image_from = "nowhere";
+  int prefills = 0;
   Fingerprint model = testing::small_model();
 
   void send(const Message& message, const std::vector<int>& fds = {}) {
@@ -116,6 +117,7 @@ struct FakeWriter {
     const bool first = fds.size() == 1;
     const Fingerprint prefix = prefix_of(fds);
     const std::string text(tokens.begin(), tokens.end());
+    ++prefills;
     Message progress("progress");
     progress.set_id("job", request.id("job")).set("phase", "prefill");
     send(progress.set("done", 1).set("all", 2).set("rate", 1.0));
@@ -125,9 +127,22 @@ struct FakeWriter {
       return fail_job(request, {ErrorCode::memory_limit, "no room for it", "17", "4"});
     }
     if (text == "tell") return fail_job(request, {ErrorCode::usage, image_from, {}, {}});
+    if (text == "count") return fail_job(request, {ErrorCode::usage, cat(prefills), {}, {}});
+    if (text == "until dropped") return await_drop(request);
     if (text.starts_with("wait:")) wait_for(text.substr(5));
     for (const std::string& codec : request.texts("codecs")) {
       if (!hand_over(request, tokens, text, codec, first, prefix)) return;
+    }
+  }
+
+  void await_drop(const Message& request) {
+    while (true) {
+      auto packet = supervisor.receive();
+      if (!packet) std::exit(0);
+      const auto message = Message::parse(packet->text);
+      if (!message || message->type() != "drop_job") std::exit(5);
+      if (message->id("job") != request.id("job")) continue;
+      return fail_job(request, {ErrorCode::cancelled, "dropped", {}, {}});
     }
   }
 
