@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 from ._protocol import Message, Options
 from .aio import (AsyncClient, AsyncConversation, AsyncPool, AsyncStream, OnProgress, Path)
@@ -24,6 +24,30 @@ T = TypeVar("T")
 _CANCEL_S = 1.0  # for the runtime to be told, after an interrupt
 
 
+class _Call(Generic[T]):
+    """Work on its way through the loop. Only `ended` and `result` are for other threads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self.ended = threading.Event()
+        self._loop, self._work = loop, work
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(lambda _: self.ended.set())
+
+    def cancel(self) -> None:
+        if self._task is None:  # interrupted before it was handed over
+            self._work.close()
+            self.ended.set()
+        else:
+            self._task.cancel()
+
+    def result(self) -> T:
+        assert self._task is not None
+        return self._task.result()
+
+
 class _Loop:
     """An event loop in a thread."""
 
@@ -31,39 +55,42 @@ class _Loop:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="polykv", daemon=True)
         self._owner = os.getpid()
+        self._closed = False
+        self._gate = threading.Lock()  # what passes it before the end is heard of at the end
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Its result. If the wait is interrupted (by Ctrl-C), the work is cancelled."""
+        """Its result. If the wait is interrupted (by Ctrl-C), the work is cancelled first."""
+        call = _Call(self._loop, work)
         try:
-            self._check()
-        except BaseException:
+            with self._gate:
+                self._check()
+                self._loop.call_soon_threadsafe(call.start)
+            call.ended.wait()
+        except (RuntimeError, NotRunning):  # of the check
             work.close()
             raise
-        ended = threading.Event()
-
-        async def whole() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
-
-        future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            if future.cancel():
-                ended.wait(_CANCEL_S)
+        except BaseException:  # an interrupt, wherever it came
+            self._loop.call_soon_threadsafe(call.cancel)
+            call.ended.wait(_CANCEL_S)
             raise
+        return call.result()
 
     def stop(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `last`, lets everybody who still waits hear of it, and ends the thread."""
-        if self._loop.is_closed() or os.getpid() != self._owner:
+        if os.getpid() != self._owner:
             return
-        self.run(self._finish(last))
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+        finish = _Call(self._loop, self._finish(last))
+        self._loop.call_soon_threadsafe(finish.start)
+        finish.ended.wait()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        finish.result()
 
     async def _finish(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await last()
@@ -76,7 +103,7 @@ class _Loop:
             raise RuntimeError("this client belongs to the process that forked: connect again")
         if threading.current_thread() is self._thread:
             raise RuntimeError("a callback may not call the client: it runs in the client's thread")
-        if self._loop.is_closed():
+        if self._closed:
             raise NotRunning("the client was closed: connect again")
 
 
