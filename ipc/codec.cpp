@@ -164,8 +164,32 @@ std::span<const float> sign_vector(uint32_t head_dim) {
   return std::span<const float>(kSigns).first(head_dim);
 }
 
+// The stages within eight numbers, without loops of two or four.
+static void hadamard_eight(float* x) {
+  float a[8], b[8];
+  for (uint32_t i = 0; i < 8; i += 2) {
+    a[i] = x[i] + x[i + 1];
+    a[i + 1] = x[i] - x[i + 1];
+  }
+  for (uint32_t i = 0; i < 8; i += 4) {
+    for (uint32_t j = i; j < i + 2; ++j) {
+      b[j] = a[j] + a[j + 2];
+      b[j + 2] = a[j] - a[j + 2];
+    }
+  }
+  for (uint32_t i = 0; i < 4; ++i) {
+    x[i] = b[i] + b[i + 4];
+    x[i + 4] = b[i] - b[i + 4];
+  }
+}
+
 void hadamard(float* x, uint32_t n) {
-  for (uint32_t half = 1; half < n; half *= 2) {
+  uint32_t done = 1;
+  if (n >= 8) {
+    for (uint32_t i = 0; i < n; i += 8) hadamard_eight(x + i);
+    done = 8;
+  }
+  for (uint32_t half = done; half < n; half *= 2) {
     for (uint32_t block = 0; block < n; block += 2 * half) {
       for (uint32_t i = block; i < block + half; ++i) {
         const float a = x[i];

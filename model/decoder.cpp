@@ -162,7 +162,7 @@ void Decoder::Buffers::gated(const LayerWeights& layer, const Activations& in,
   const Slice rows(config.d_ff, part, parts);
   for (uint32_t m = 0; m < n; ++m) {
     const size_t at = size_t{m} * config.d_ff + rows.begin;
-    swiglu(gate.get() + at, up.get() + at, rows.end - rows.begin);
+    kernels.swiglu(gate.get() + at, up.get() + at, rows.end - rows.begin);
   }
 }
 

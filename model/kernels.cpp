@@ -57,8 +57,4 @@ void rms_norm(const float* x, const float* weight, uint32_t n, float eps, float*
   for (uint32_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
 }
 
-void swiglu(float* gate, const float* up, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
-}
-
 }  // namespace polykv

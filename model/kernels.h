@@ -24,10 +24,14 @@ using QuantiseFn = void (*)(const Activations& x, uint32_t begin, uint32_t end);
 using MatmulFn = void (*)(const Weight& w, const Activations& x, uint32_t row_begin,
                           uint32_t row_end, float* y, float* scratch);
 
+// gate = silu(gate) * up, elementwise [n]. Every set gives the same bits.
+using SwigluFn = void (*)(float* gate, const float* up, uint32_t n);
+
 struct Kernels {
   std::string_view name;  // "ref", "avx2", "avx512"
   QuantiseFn quantise;
   MatmulFn matmul;
+  SwigluFn swiglu;
 };
 inline constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
   return (n_cols + 15) / 16 * 16 * 2;  // two rows
@@ -35,6 +39,8 @@ inline constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
 
 void quantise_ref(const Activations& x, uint32_t begin, uint32_t end);
 void quantise_avx2(const Activations& x, uint32_t begin, uint32_t end);
+void swiglu_ref(float* gate, const float* up, uint32_t n);
+void swiglu_avx2(float* gate, const float* up, uint32_t n);
 void matmul_ref(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                 float* y, float* scratch);
 void matmul_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
@@ -52,7 +58,4 @@ void dequantise_row(const Weight& w, uint32_t row, float* out);
 
 // out = x / rms(x) * weight. x, weight, out: [n].
 void rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* out);
-// gate = silu(gate) * up, elementwise [n].
-void swiglu(float* gate, const float* up, uint32_t n);
-
 }  // namespace polykv

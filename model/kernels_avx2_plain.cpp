@@ -1,4 +1,4 @@
-// Products with f16, bf16 and f32 rows on x86-64 with AVX2, FMA and F16C. As in kernels_avx2.cpp,
+// Products with f16, bf16 and f32 rows, and the activation, on x86-64 with AVX2, FMA and F16C. As in kernels_avx2.cpp,
 // nothing from elsewhere is instantiated here.
 #include <immintrin.h>
 
@@ -103,7 +103,41 @@ void dot_rows(const float* w, const float* x, uint32_t n_cols, float* y, size_t 
   for (int i = 0; i < N; ++i) y[i * y_step] = sum_lanes(acc[i]);
 }
 
+// As exponential() in kernels_ref.cpp, step by step.
+inline __m256 exponential(__m256 x) {
+  constexpr float kFactors[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 high = _mm256_fmadd_ps(n, _mm256_set1_ps(-0.693359375f), x);
+  const __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(2.12194440e-4f), high);
+  __m256 y = _mm256_set1_ps(1.0f / 5040);
+#pragma GCC unroll 7
+  for (const float factor : kFactors) y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(factor));
+  const __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), power));
+}
+
+// The operands' order lets a NaN through to the division.
+inline __m256 gated(__m256 gate, __m256 up) {
+  const __m256 negative = _mm256_xor_ps(gate, _mm256_set1_ps(-0.0f));
+  __m256 x = _mm256_min_ps(_mm256_set1_ps(88.5f), negative);
+  x = _mm256_max_ps(_mm256_set1_ps(-87.0f), x);
+  const __m256 below = _mm256_add_ps(_mm256_set1_ps(1.0f), exponential(x));
+  return _mm256_mul_ps(_mm256_div_ps(gate, below), up);
+}
+
 }  // namespace
+
+void swiglu_avx2(float* gate, const float* up, uint32_t n) {
+  uint32_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(gate + i, gated(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
+  }
+  if (i == n) return;
+  const __m256i mask = first_lanes(static_cast<int>(n - i));
+  const __m256 rest = _mm256_maskload_ps(gate + i, mask);
+  _mm256_maskstore_ps(gate + i, mask, gated(rest, _mm256_maskload_ps(up + i, mask)));
+}
 
 void matmul_plain_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                        float* y, float* scratch) {

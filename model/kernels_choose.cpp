@@ -91,13 +91,26 @@ bool reproduces(const Kernels& set, const TestForm& form) {
   return same;
 }
 
+bool activates(const Kernels& set) {
+  std::array<float, 11> gate{};
+  std::array<float, 11> up{};
+  for (uint32_t i = 0; i < gate.size(); ++i) {
+    gate[i] = static_cast<float>(i) * 2 - 9;
+    up[i] = static_cast<float>(i) - 4;
+  }
+  auto wanted = gate;
+  set.swiglu(gate.data(), up.data(), gate.size());
+  swiglu_ref(wanted.data(), up.data(), wanted.size());
+  return gate == wanted;
+}
+
 bool trusted(const Kernels& set) {
   constexpr TestForm kForms[] = {{WeightType::w4, 32, 1},
                                  {WeightType::w8, 32, 1},
                                  {WeightType::w8, 32, 0},
                                  {WeightType::w8, 16, 0},
                                  {WeightType::f32, 0, 0}};
-  bool all = true;
+  bool all = activates(set);
   for (const TestForm& form : kForms) all = all && reproduces(set, form);
   return all;
 }
@@ -115,12 +128,12 @@ std::vector<Kernels> candidates() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
-      sets.push_back({"avx512", quantise_avx2, matmul_avx512});
+      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2});
     }
-    sets.push_back({"avx2", quantise_avx2, matmul_avx2});
+    sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2});
   }
 #endif
-  sets.push_back({"ref", quantise_ref, matmul_ref});
+  sets.push_back({"ref", quantise_ref, matmul_ref, swiglu_ref});
   return sets;
 }
 

@@ -40,15 +40,19 @@ void penalise(std::span<float> logits, std::span<const uint32_t> history, float 
 
 // The largest logit's token, the lowest id of equals; not-a-number never wins.
 uint32_t likeliest(std::span<const float> logits) {
-  uint32_t best = 0;
-  float best_logit = -INFINITY;
-  for (uint32_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > best_logit) {
-      best = i;
-      best_logit = logits[i];
+  constexpr size_t kLanes = 16;
+  float tops[kLanes];
+  std::ranges::fill(tops, -INFINITY);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      tops[j] = logits[i + j] > tops[j] ? logits[i + j] : tops[j];
     }
   }
-  return best;
+  float top = *std::ranges::max_element(tops);
+  for (; i < logits.size(); ++i) top = logits[i] > top ? logits[i] : top;
+  if (top == -INFINITY) return 0;
+  return static_cast<uint32_t>(std::ranges::find(logits, top) - logits.begin());
 }
 
 // Weights relative to the likeliest token, whose weight is 1.

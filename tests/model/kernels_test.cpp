@@ -303,12 +303,39 @@ TEST(RmsNorm, DividesByTheRootMeanSquare) {
 }
 
 TEST(Swiglu, IsTheGateTimesItsSigmoidTimesUp) {
-  std::vector<float> gate = {0, 1, -1, 20, -20, 90, -90, 0.3f};
-  const std::vector<float> before = gate, up = {3, 2, 5, -1, 7, 2, 2, 0.1f};
-  swiglu(gate.data(), up.data(), 8);
-  for (size_t i = 0; i < gate.size(); ++i) {
-    const double expected = before[i] / (1 + std::exp(-double{before[i]})) * up[i];
-    EXPECT_NEAR(gate[i], expected, std::abs(expected) * 4e-7 + 1e-36) << before[i];
+  const std::vector<float> before = {0, 1, -1, 20, -20, 90, -90, 0.3f, -87.5f, 1e30f, -1e30f};
+  const std::vector<float> up = {3, 2, 5, -1, 7, 2, 2, 0.1f, 1, 1, 1e-30f};
+  for (const Kernels& set : kernel_sets()) {
+    std::vector<float> gate = before;
+    set.swiglu(gate.data(), up.data(), static_cast<uint32_t>(gate.size()));
+    for (size_t i = 0; i + 1 < gate.size(); ++i) {
+      const double expected = before[i] / (1 + std::exp(-double{before[i]})) * up[i];
+      EXPECT_NEAR(gate[i], expected, std::abs(expected) * 4e-7 + 2e-36) << before[i];
+    }
+    EXPECT_LE(std::abs(gate.back()), 1e-30f);
+  }
+}
+
+TEST(Swiglu, GivesTheSameBitsInEverySet) {
+  for (const size_t n : {1u, 7u, 8u, 9u, 1537u}) {
+    std::vector<float> gate = random_floats(n, 27), up = random_floats(n, 28);
+    for (size_t i = 0; i < n; ++i) gate[i] *= static_cast<float>(i % 40);
+    std::vector<float> wanted = gate;
+    swiglu_ref(wanted.data(), up.data(), static_cast<uint32_t>(n));
+    for (const Kernels& set : kernel_sets()) {
+      std::vector<float> got = gate;
+      set.swiglu(got.data(), up.data(), static_cast<uint32_t>(n));
+      EXPECT_TRUE(same_bits(got, wanted)) << set.name << " of " << n;
+    }
+  }
+}
+
+TEST(Swiglu, NotANumberStaysOne) {
+  for (const Kernels& set : kernel_sets()) {
+    std::vector<float> gate(9, NAN);
+    const std::vector<float> up(9, 1);
+    set.swiglu(gate.data(), up.data(), 9);
+    for (const float x : gate) EXPECT_TRUE(std::isnan(x)) << set.name;
   }
 }
 
