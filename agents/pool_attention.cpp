@@ -55,11 +55,14 @@ void PoolAttention::attend(const AttentionCall& call) {
   turn(call);
   keep(call);
   const auto n_parts = static_cast<uint32_t>(parts_.size());
-  team_.run(config_.n_kv_heads * n_parts, 1, [&](uint32_t begin, uint32_t end) {
+  const auto work = [&](uint32_t begin, uint32_t end) {
     Worker& worker = take_worker();
     for (uint32_t i = begin; i < end; ++i) attend_part(call, i / n_parts, i % n_parts, worker);
     worker.taken.clear(std::memory_order_release);
-  });
+  };
+  // One reference: std::function then needs no memory of its own.
+  team_.run(config_.n_kv_heads * n_parts, 1,
+            [&work](uint32_t begin, uint32_t end) { work(begin, end); });
   for (uint32_t head = 0; head < config_.n_kv_heads; ++head) join(call, head);
 }
 

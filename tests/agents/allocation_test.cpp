@@ -1,0 +1,62 @@
+// The token loop takes no memory: every allocation of this program is counted.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "agents/stream.h"
+#include "model/sampler.h"
+#include "tests/agents/small_pool.h"
+
+namespace {
+std::atomic<int> allocations = 0;
+
+void* counted(size_t bytes, size_t alignment) {
+  ++allocations;
+  void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+}  // namespace
+
+void* operator new(size_t bytes) { return counted(bytes, 16); }
+void* operator new[](size_t bytes) { return counted(bytes, 16); }
+void* operator new(size_t bytes, std::align_val_t at) {
+  return counted(bytes, static_cast<size_t>(at));
+}
+void* operator new[](size_t bytes, std::align_val_t at) {
+  return counted(bytes, static_cast<size_t>(at));
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete[](void* p, size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace polykv {
+namespace {
+
+class AllocationTest : public test::SmallPool {};
+
+TEST_F(AllocationTest, a_step_takes_no_memory) {
+  const Layout layout = layout_of(segment("k4v4"));
+  Suffix suffix(model_->image.config());
+  Stream stream(*model_, layout, suffix);
+  std::vector<float> logits(model_->image.config().n_vocab);
+  ASSERT_TRUE(stream.become({tokens_.data(), 40}, 60, logits.data()));
+  Sampler sampler({});
+  const int before = allocations;
+  for (int i = 0; i < 8; ++i) stream.step(sampler.pick(logits, {}), logits.data());
+  EXPECT_EQ(allocations - before, 0);
+}
+
+TEST_F(AllocationTest, the_counter_counts) {
+  const int before = allocations;
+  auto number = std::make_unique<int>(1);
+  EXPECT_GT(allocations, before) << *number;
+}
+
+}  // namespace
+}  // namespace polykv
