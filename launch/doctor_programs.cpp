@@ -110,7 +110,25 @@ Finding look_at_runtime(const std::string& path) {
   return {"runtime", Verdict::ok, cat("nothing runs in ", path)};
 }
 
+namespace {
+
+Finding look_at_folder(const fs::path& folder) {
+  for (const char* name : {"config.json", "tokenizer.json"}) {
+    if (fs::is_regular_file(folder / name)) continue;
+    return {"model", Verdict::problem, cat(folder.string(), " has no ", name),
+            "a model's folder holds config.json, tokenizer.json and safetensors",
+            ErrorCode::bad_model_file};
+  }
+  return {"model", Verdict::ok, cat(folder.string(), ", a folder with config.json")};
+}
+
+}  // namespace
+
 Finding look_at_model(const std::string& file) {
+  std::error_code missing;
+  if (fs::is_directory(file, missing)) return look_at_folder(file);
+  const fs::path path(file);
+  if (path.extension() == ".safetensors") return look_at_folder(path.parent_path());
   std::ifstream in(file, std::ios::binary);
   std::string magic(4, '\0');
   if (!in || !in.read(magic.data(), 4)) {
@@ -119,7 +137,8 @@ Finding look_at_model(const std::string& file) {
   }
   if (magic != "GGUF") {
     return {"model", Verdict::problem, cat(file, " is no GGUF file"),
-            "convert it, or download it as GGUF", ErrorCode::bad_model_file};
+            "take a GGUF file, or a folder with config.json, tokenizer.json and safetensors",
+            ErrorCode::bad_model_file};
   }
   std::error_code error;
   return {"model", Verdict::ok, cat(file, ", ", fs::file_size(file, error) / 1'000'000, " MB")};

@@ -12,7 +12,9 @@ CLI::Option* add_threads(CLI::App& app, const char* name, int64_t& value, const 
 
 void add_supervisor_options(CLI::App& app, Draft& draft) {
   Deployment& deployment = draft.arguments.deployment;
-  app.add_option("--model", draft.models, "Model file (GGUF), or NAME=FILE")->delimiter('\n');
+  app.add_option("--model", draft.models,
+                 "Model: a GGUF file or a folder with safetensors; or NAME=FILE")
+      ->delimiter('\n');
   app.add_option(
       "--chat-format", draft.chat_format,
       "How messages are written (chatml, llama3, …, plain); default: as the model's file "
@@ -55,7 +57,8 @@ void add_up(CLI::App& app, Draft& draft) {
                         "Print what would be started, as such a file, and end"),
            kNoVariable);
   add_supervisor_options(*up, draft);
-  up->get_option("--model")->description("Model file (GGUF), or NAME=FILE; several may be named");
+  up->get_option("--model")->description(
+      "Model: a GGUF file or a folder with safetensors; or NAME=FILE; several may be named");
   add_runtime(*up, draft.runtime);
   up->add_option("--context", draft.context, "Files, directories, or - for the first pool")
       ->delimiter('\n');

@@ -32,8 +32,8 @@ class ChatFormat {
   static Result<ChatFormat> find(std::string_view name, ContextStart start = {});
 
   // The shared document as a message of its own. `first`: it opens the context; otherwise it
-  // follows an earlier one. Where a format has no role for it, it is a user's, and a fixed short answer
-  // follows.
+  // follows an earlier one. Where a format has no role for it, it is a user's, and a fixed short
+  // answer follows.
   std::vector<TextPiece> document(std::string_view text, bool first,
                                   std::string_view role = "system") const;
   // A conversation after the documents, up to where the assistant's answer begins. What a format

@@ -1,7 +1,8 @@
 // The model image: everything that an agent needs of a model, in one sealed memfd. Layout:
 // docs/format.md.
 //
-//   GGUF ─► pack_image (writer, once) ─► sealed memfd ─► ModelImage::map (every process, read-only)
+//   model file ─► pack_image (writer, once) ─► sealed memfd ─► ModelImage::map (every process,
+//   read-only)
 //
 // Holds config, weights (w4, w8, w16, f32), tokenizer tables (flat, searched in place) and the chat
 // format.

@@ -12,7 +12,7 @@ namespace {
 
 std::unexpected<Error> refuse(const std::string& path, const std::string& why) {
   return fail(ErrorCode::bad_model_file,
-              cat("model file ", path, ": ", why, "; expected a readable GGUF file"), path);
+              cat("model file ", path, ": ", why, "; expected a readable file"), path);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Start here for model/: text and tensors. This room knows no pool.
 //
-//   file   ─► pack_image ─► sealed image, mapped by every process   model/gguf.h, model/image.h
+//   file   ─► pack_image ─► sealed image, mapped by every process   model/model_file.h, image.h
 //   text   ─► ChatFormat ─► Tokenizer ─► tokens                     model/chat.h, model/tokenizer.h
 //   tokens ─► prefill: layer by layer, by libtorch, in the writer   model/prefill.h ─► K/V
 //   tokens ─► Decoder: native, in agents, one hook for attention    model/decoder.h ─► logits

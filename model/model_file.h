@@ -15,7 +15,8 @@ namespace polykv {
 
 class ModelFile {
  public:
-  // A GGUF file. bad_model_file or unsupported_model.
+  // A GGUF file, or a folder with config.json, tokenizer.json and safetensors (a file of it names
+  // the folder, too). bad_model_file or unsupported_model.
   static Result<std::unique_ptr<ModelFile>> open(const std::string& path);
   virtual ~ModelFile() = default;
 
@@ -33,5 +34,6 @@ class ModelFile {
 };
 
 Result<std::unique_ptr<ModelFile>> open_gguf_model(const std::string& path);
+Result<std::unique_ptr<ModelFile>> open_hub_model(const std::string& folder);
 
 }  // namespace polykv

@@ -129,8 +129,4 @@ Result<std::unique_ptr<ModelFile>> open_gguf_model(const std::string& path) {
   return std::make_unique<GgufModel>(std::move(kept), *architecture);
 }
 
-Result<std::unique_ptr<ModelFile>> ModelFile::open(const std::string& path) {
-  return open_gguf_model(path);
-}
-
 }  // namespace polykv

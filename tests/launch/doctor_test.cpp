@@ -93,10 +93,17 @@ TEST_F(Doctor, a_supervisor_that_holds_the_directory_but_is_not_there_is_seen) {
   expect_finding(look_at_runtime(temp_ / "rt"), Verdict::warning, "does not answer");
 }
 
-TEST_F(Doctor, a_model_must_be_readable_and_gguf) {
+TEST_F(Doctor, a_model_must_be_readable_and_gguf_or_a_folder) {
   expect_finding(look_at_model(temp_ / "none"), Verdict::problem, "cannot be read");
   expect_finding(look_at_model(file("text", "GGML, not so")), Verdict::problem, "no GGUF");
   expect_finding(look_at_model(file("model", "GGUF and so on")), Verdict::ok, "model");
+  const std::string folder = temp_ / "";
+  expect_finding(look_at_model(folder), Verdict::problem, "no config.json");
+  (void)file("config.json", "{}");
+  expect_finding(look_at_model(folder), Verdict::problem, "no tokenizer.json");
+  (void)file("tokenizer.json", "{}");
+  expect_finding(look_at_model(folder), Verdict::ok, "config.json");
+  expect_finding(look_at_model(temp_ / "x.safetensors"), Verdict::ok, "config.json");
 }
 
 TEST_F(Doctor, a_writer_that_is_missing_or_does_not_start_is_quoted) {

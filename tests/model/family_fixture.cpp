@@ -7,13 +7,19 @@
 
 namespace polykv::test {
 
-FamilyFixture::FamilyFixture(const std::string& name)
-    : path(POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".gguf") {
-  std::ifstream file(POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".json");
+FamilyFixture FamilyFixture::at(const std::string& json_path) {
+  std::ifstream file(json_path);
   const auto json = nlohmann::json::parse(file);
-  tokens = json["tokens"].get<std::vector<uint32_t>>();
-  positions = json["positions"].get<std::vector<uint32_t>>();
-  logits = json["logits"].get<std::vector<std::vector<float>>>();
+  FamilyFixture out;
+  out.tokens = json["tokens"].get<std::vector<uint32_t>>();
+  out.positions = json["positions"].get<std::vector<uint32_t>>();
+  out.logits = json["logits"].get<std::vector<std::vector<float>>>();
+  return out;
+}
+
+FamilyFixture::FamilyFixture(const std::string& name)
+    : FamilyFixture(at(POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".json")) {
+  path = POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".gguf";
 }
 
 double FamilyFixture::error(const std::vector<float>& logits_of_all) const {

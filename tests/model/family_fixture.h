@@ -10,12 +10,14 @@
 namespace polykv::test {
 
 struct FamilyFixture {
+  FamilyFixture() = default;
   std::string path;                        // of the model
   std::vector<uint32_t> tokens;            // [n]
   std::vector<uint32_t> positions;         // those with logits
   std::vector<std::vector<float>> logits;  // [positions, n_vocab]
 
   explicit FamilyFixture(const std::string& name);
+  static FamilyFixture at(const std::string& json_path);  // the model's path stays empty
   // The largest difference. logits_of_all: [n, n_vocab].
   double error(const std::vector<float>& logits_of_all) const;
 };

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "model/hub_vocab.h"
 #include "model/image_vocab.h"
 #include "model/token_tables.h"
 #include "model/tokenizer.h"
@@ -14,15 +15,15 @@
 namespace polykv {
 namespace {
 
-using Json = nlohmann::json;
+using FixtureJson = nlohmann::json;
 using Tokens = std::vector<uint32_t>;
 
-Json read_fixture(const std::string& name) {
+FixtureJson read_fixture(const std::string& name) {
   std::ifstream file(POLYKV_SOURCE_DIR "/tests/fixtures/vocab_" + name + ".json");
-  return Json::parse(file);
+  return FixtureJson::parse(file);
 }
 
-test::GgufWriter file_of(const Json& vocab) {
+test::GgufWriter file_of(const FixtureJson& vocab) {
   test::GgufWriter file;
   file.text("tokenizer.ggml.model", vocab["model"]);
   if (vocab.contains("pre")) file.text("tokenizer.ggml.pre", vocab["pre"]);
@@ -67,9 +68,9 @@ class EachKind : public testing::TestWithParam<const char*> {};
 
 TEST_P(EachKind, HasTheReferencesTokensAndTextsComeBack) {
   const Made made(GetParam());
-  const Json samples = read_fixture(GetParam())["samples"];
+  const FixtureJson samples = read_fixture(GetParam())["samples"];
   EXPECT_GE(samples.size(), 300U);
-  for (const Json& sample : samples) {
+  for (const FixtureJson& sample : samples) {
     const std::string text = sample[0];
     const Tokens tokens = made.encode(text);
     EXPECT_EQ(tokens, sample[1].get<Tokens>()) << sample[0];
@@ -116,7 +117,7 @@ TEST(SentencePiece, TheMarkOfASpaceIsASpace) {
 }
 
 TEST(SentencePiece, ATokenOverTheBorderOfWordsIsFound) {
-  Json vocab = read_fixture("sentencepiece");
+  FixtureJson vocab = read_fixture("sentencepiece");
   vocab["tokens"].push_back("b\u2581");
   vocab["token_type"].push_back(1);
   vocab["scores"].push_back(1.0);
@@ -128,6 +129,50 @@ TEST(SentencePiece, ATokenOverTheBorderOfWordsIsFound) {
 TEST(Tokenizer, PlainPiecesSideBySideAreOneText) {
   const Made made("gpt2");
   EXPECT_EQ(made.encode({{"th"}, {"e "}, {"program"}}), made.encode("the program"));
+}
+
+// tokenizer.json as Llama 2's is: the same vocabulary in the other format.
+FixtureJson hub_form(const FixtureJson& vocab, const FileVocab& said) {
+  FixtureJson words, added = FixtureJson::array(), merges = FixtureJson::array();
+  for (size_t i = 0; i < said.tokens.size(); ++i) {
+    if (said.kinds[i] != kKindUser) words[std::string(said.tokens[i])] = i;
+    if (said.kinds[i] == kKindNormal || said.kinds[i] == kKindByte) continue;
+    added.push_back(
+        {{"id", i}, {"content", vocab["tokens"][i]}, {"special", said.kinds[i] == kKindSpecial}});
+  }
+  for (const auto& merge : said.merges) merges.push_back(cat(merge.left, ' ', merge.right));
+  const FixtureJson spaces = {
+      {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  const FixtureJson prefix = {{"type", "Prepend"}, {"prepend", "\u2581"}};
+  const FixtureJson model = {
+      {"type", "BPE"}, {"byte_fallback", true}, {"vocab", words}, {"merges", merges}};
+  return {{"added_tokens", added},
+          {"normalizer", {{"type", "Sequence"}, {"normalizers", {prefix, spaces}}}},
+          {"post_processor",
+           {{"type", "TemplateProcessing"},
+            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}},
+          {"model", model}};
+}
+
+TEST(HubVocab, SentencePieceReadsAsFromGguf) {
+  const FixtureJson fixture = read_fixture("sentencepiece");
+  const test::TempFile on_disk(file_of(fixture).bytes());
+  const auto file = GgufFile::open(on_disk.path());
+  const auto said = read_gguf_vocab(*file);
+  const auto json = Json::parse(hub_form(fixture, *said).dump(), "here");
+  ASSERT_TRUE(json) << json.error().message;
+  const auto n_tokens = static_cast<uint32_t>(said->tokens.size());
+  const auto read = read_hub_vocab(*json, n_tokens, "here");
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->vocab.pre_tokenizer, PreTokenizer::sentencepiece);
+  EXPECT_EQ(read->vocab.flags, kSpacePrefix | kAddBos);
+  const auto vocab = build_vocab(read->vocab);
+  ASSERT_TRUE(vocab) << vocab.error().message;
+  const TokenizerTables tables = vocab->view();
+  const auto tokenizer = Tokenizer::create(tables);
+  for (const FixtureJson& sample : fixture["samples"]) {
+    EXPECT_EQ(*tokenizer->encode(sample[0].get<std::string>()), sample[1].get<Tokens>());
+  }
 }
 
 struct BadVocab {

@@ -59,8 +59,8 @@ def templates(model, folder):
     fields = gguf.GGUFReader(model).fields
     smollm = fields["tokenizer.chat_template"].contents()
     # Its own default system message is left out: a pool's document is the system message.
-    smollm = re.sub(r"{% if loop.first and messages\[0\]\['role'\] != 'system' %}.*?{% endif %}", "",
-                    smollm, flags=re.S)
+    default = r"{% if loop.first and messages\[0\]\['role'\] != 'system' %}.*?{% endif %}"
+    smollm = re.sub(default, "", smollm, flags=re.S)
 
     def read(name):
         return pathlib.Path(folder, name + ".jinja").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ MAY_INCLUDE = {
 THIRD_PARTY = {
     "Boost": (r"boost/.*", r"ipc/memory\.cpp"),
     "ZeroMQ": (r"zmq.*", r"ipc/control(_\w+)?\.cpp|tests/(ipc|launch)/.*\.cpp"),
-    "nlohmann-json": (r"nlohmann/.*", r"ipc/(message|json)\w*\.cpp|tests/.*\.cpp"),
+    "nlohmann-json": (r"nlohmann/.*", r"ipc/(message|json)\w*\.cpp|model/json\.cpp|tests/.*\.cpp"),
     "xxHash": (r"xxhash\.h|xxh3\.h", r"ipc/checksum\.cpp"),
     "PCRE2": (r"pcre2\.h", r"model/(pre_tokenizer|pre_tokenize|tokenizer)\w*\.cpp"),
     "libtorch": (r"(ATen|c10|torch)/.*", r"model/prefill\w*\.cpp"),

@@ -1,0 +1,211 @@
+// A Hugging Face checkpoint as a model: a folder with config.json, tokenizer.json and safetensors.
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "model/hub_parameters.h"
+#include "model/hub_vocab.h"
+#include "model/model_file.h"
+#include "model/safetensors.h"
+
+namespace polykv {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct RoleName {
+  TensorRole role;
+  const char* name;
+};
+constexpr RoleName kNames[] = {
+    {TensorRole::embedding, "model.embed_tokens.weight"},
+    {TensorRole::head, "lm_head.weight"},
+    {TensorRole::output_norm, "model.norm.weight"},
+    {TensorRole::attn_norm, "input_layernorm.weight"},
+    {TensorRole::wq, "self_attn.q_proj.weight"},
+    {TensorRole::wk, "self_attn.k_proj.weight"},
+    {TensorRole::wv, "self_attn.v_proj.weight"},
+    {TensorRole::wo, "self_attn.o_proj.weight"},
+    {TensorRole::q_bias, "self_attn.q_proj.bias"},
+    {TensorRole::k_bias, "self_attn.k_proj.bias"},
+    {TensorRole::v_bias, "self_attn.v_proj.bias"},
+    {TensorRole::q_norm, "self_attn.q_norm.weight"},
+    {TensorRole::k_norm, "self_attn.k_norm.weight"},
+    {TensorRole::ffn_norm, "post_attention_layernorm.weight"},
+    {TensorRole::w_gate, "mlp.gate_proj.weight"},
+    {TensorRole::w_up, "mlp.up_proj.weight"},
+    {TensorRole::w_down, "mlp.down_proj.weight"},
+};
+
+Result<Json> read_json(const fs::path& path) {
+  auto file = MappedFile::open(path);
+  if (!file) return pass(file);
+  const auto bytes = file->bytes();
+  return Json::parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                     cat("model file ", path.string()));
+}
+
+// The folder's files of tensors: those that the index names, or the one there is.
+Result<std::vector<fs::path>> shards(const fs::path& folder) {
+  const fs::path index = folder / "model.safetensors.index.json";
+  if (!fs::exists(index)) return std::vector{folder / "model.safetensors"};
+  auto json = read_json(index);
+  if (!json) return pass(json);
+  const Json* map = json->find("weight_map");
+  std::set<std::string> names;
+  if (map != nullptr && map->fields() != nullptr) {
+    for (const auto& [tensor, file] : *map->fields()) {
+      const std::string name = file.text() == nullptr ? "" : *file.text();
+      if (name.empty() || fs::path(name).filename() != name) {
+        return fail(ErrorCode::bad_model_file,
+                    cat("model file ", index.string(), ": tensor ", printable(tensor),
+                        " is not in a file of this folder"),
+                    printable(tensor));
+      }
+      names.insert(name);
+    }
+  }
+  std::vector<fs::path> out;
+  for (const std::string& name : names) out.push_back(folder / name);
+  if (!out.empty()) return out;
+  return fail(ErrorCode::bad_model_file,
+              cat("model file ", index.string(), ": its weight_map names no file"), "weight_map");
+}
+
+class HubModel : public ModelFile {
+ public:
+  explicit HubModel(fs::path folder) : folder_(std::move(folder)) {}
+  Status read();
+
+  const Parameters& parameters() const override { return *parameters_; }
+  Result<FileVocab> vocab() const override;
+  Result<std::string> chat_template() const override;
+  std::string name() const override { return folder_.filename().string(); }
+  std::string name_of(const PlannedTensor& planned) const override;
+  const FileTensor* tensor(std::string_view name) const override {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? nullptr : &found->second;
+  }
+  std::vector<std::string_view> tensor_names() const override;
+  // Old checkpoints list RoPE's frequencies; tied ones may list the head, which is the embedding.
+  bool may_ignore(std::string_view name) const override {
+    return name.ends_with("rotary_emb.inv_freq") ||
+           (name == "lm_head.weight" && !parameters_->has_head());
+  }
+
+ private:
+  Status read_tensors();
+  uint32_t token_id(const char* key) const;
+
+  fs::path folder_;
+  Json config_, tokenizer_, tokenizer_config_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string_view, FileTensor> tensors_;
+  std::optional<HubParameters> parameters_;
+  mutable std::optional<HubVocab> vocab_;
+};
+
+Status HubModel::read_tensors() {
+  auto paths = shards(folder_);
+  if (!paths) return pass(paths);
+  for (const fs::path& path : *paths) {
+    auto file = SafetensorsFile::open(path);
+    if (!file) return pass(file);
+    for (const FileTensor& tensor : file->tensors()) {
+      if (tensors_.emplace(tensor.name, tensor).second) continue;
+      return fail(ErrorCode::bad_model_file,
+                  cat("model file ", path.string(), ": tensor ", printable(tensor.name),
+                      " is in another file, too"),
+                  printable(tensor.name));
+    }
+    files_.push_back(std::move(*file));
+  }
+  return {};
+}
+
+Status HubModel::read() {
+  struct Part {
+    const char* name;
+    Json& json;
+    bool needed;
+  };
+  for (const Part& part :
+       {Part{"config.json", config_, true}, Part{"tokenizer.json", tokenizer_, true},
+        Part{"tokenizer_config.json", tokenizer_config_, false}}) {
+    if (!part.needed && !fs::exists(folder_ / part.name)) continue;
+    auto json = read_json(folder_ / part.name);
+    if (!json) return pass(json);
+    part.json = std::move(*json);
+  }
+  auto done = read_tensors();
+  if (!done) return done;
+  parameters_.emplace(cat("model file ", folder_.string()), config_,
+                      tensor("model.embed_tokens.weight"), tensor("lm_head.weight") != nullptr);
+  return parameters_->refuse_others();
+}
+
+// generation_config.json's tokens, or config.json's; of several the first.
+uint32_t HubModel::token_id(const char* key) const {
+  Json generation;
+  if (auto json = read_json(folder_ / "generation_config.json")) generation = std::move(*json);
+  for (const Json* json : {&std::as_const(generation), &config_}) {
+    const Json* id = json->find(key);
+    if (id != nullptr && id->list() != nullptr && !id->list()->empty()) id = &id->list()->front();
+    if (id == nullptr || id->number() == nullptr) continue;
+    if (*id->number() >= 0 && *id->number() < kNoToken) return static_cast<uint32_t>(*id->number());
+  }
+  return kNoToken;
+}
+
+Result<FileVocab> HubModel::vocab() const {
+  const auto rows = static_cast<uint32_t>(parameters_->embedding_rows());
+  auto read = read_hub_vocab(tokenizer_, rows, parameters_->place());
+  if (!read) return pass(read);
+  vocab_ = std::move(*read);
+  vocab_->vocab.bos = token_id("bos_token_id");
+  vocab_->vocab.eos = token_id("eos_token_id");
+  return vocab_->vocab;
+}
+
+Result<std::string> HubModel::chat_template() const {
+  const fs::path own = folder_ / "chat_template.jinja";
+  if (fs::exists(own)) {
+    auto file = MappedFile::open(own);
+    if (!file) return pass(file);
+    const auto bytes = file->bytes();
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  const Json* found = tokenizer_config_.find("chat_template");
+  if (found != nullptr && found->list() != nullptr && !found->list()->empty()) {
+    return std::string(found->list()->front().text_of("template"));
+  }
+  return std::string(tokenizer_config_.text_of("chat_template"));
+}
+
+std::string HubModel::name_of(const PlannedTensor& planned) const {
+  for (const RoleName& known : kNames) {
+    if (known.role != planned.role) continue;
+    return planned.layer == kNoLayer ? known.name
+                                     : cat("model.layers.", planned.layer, '.', known.name);
+  }
+  return cat("(role ", static_cast<int>(planned.role), ')');
+}
+
+std::vector<std::string_view> HubModel::tensor_names() const {
+  std::vector<std::string_view> names;
+  for (const auto& [name, tensor] : tensors_) names.push_back(name);
+  return names;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ModelFile>> open_hub_model(const std::string& folder) {
+  auto model = std::make_unique<HubModel>(folder);
+  auto done = model->read();
+  if (!done) return pass(done);
+  return model;
+}
+
+}  // namespace polykv
