@@ -19,6 +19,16 @@ using json = nlohmann::ordered_json;
 constexpr const char* kCommitted = POLYKV_SOURCE_DIR "/docs/protocol.schema.json";
 constexpr const char* kWriteTo = "POLYKV_WRITE_PROTOCOL_SCHEMA";
 
+// Decimal numbers below 2^64, digit by digit.
+constexpr const char* kIdPattern =
+    "^(0|[1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|184[0-3][0-9]{16}"
+    "|1844[0-5][0-9]{15}|18446[0-6][0-9]{14}|184467[0-3][0-9]{13}"
+    "|1844674[0-3][0-9]{12}|184467440[0-6][0-9]{10}|1844674407[0-2][0-9]{9}"
+    "|18446744073[0-6][0-9]{8}|1844674407370[0-8][0-9]{6}|18446744073709[0-4][0-9]{5}"
+    "|184467440737095[0-4][0-9]{4}|18446744073709550[0-9]{3}"
+    "|18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]"
+    "|1844674407370955161[0-4]|18446744073709551615)$";
+
 json reference(std::string_view name) { return {{"$ref", cat("#/$defs/", name)}}; }
 
 // JSON Schema counts characters, the protocol bytes: what passes here may still be too long there.
@@ -61,7 +71,7 @@ json value_schema(const Field& field) {
     case FieldKind::flag:
       return {{"type", "boolean"}};
     case FieldKind::id:
-      return {{"type", "string"}, {"pattern", "^(0|[1-9][0-9]{0,19})$"}};
+      return reference("id");
     case FieldKind::texts:
       return list_of(field, string_of(field));
     case FieldKind::integers:
@@ -127,13 +137,15 @@ std::string whole_schema() {
     if (!schema.way.empty()) messages.push_back(reference(schema.name));
     definitions[std::string(schema.name)] = object_schema(schema);
   }
+  definitions["id"] = {{"description", "a number below 2^64 as a decimal string"},
+                       {"type", "string"},
+                       {"pattern", kIdPattern}};
   const json whole{
       {"$schema", "https://json-schema.org/draft/2020-12/schema"},
       {"title", cat("The control protocol of polykv, version ", kProtocolVersion)},
       {"description",
        "Any one message. Written from the table in ipc/message_table_*.cpp; docs/protocol.md "
-       "explains it. Lengths "
-       "of strings are bytes there and characters here; ids stay below 2^64."},
+       "explains it. Lengths of strings are bytes there and characters here."},
       {"oneOf", messages},
       {"$defs", definitions}};
   return whole.dump(2) + "\n";

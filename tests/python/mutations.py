@@ -33,7 +33,7 @@ def _out_of_range(schema, value):
     if "maxLength" in schema:
         yield "/" * (schema["maxLength"] + 1)
     if schema.get("pattern", "").startswith("^(0"):
-        yield from ("", "-1", "01", "1x", "1" * 21, " 1")
+        yield from ("", "-1", "01", "1x", "1" * 20 + "x", str(2**64), " 1")
     if schema.get("pattern", "").startswith("^/"):
         yield from ("relative/path", "/a\0b")
     if "maxItems" in schema:
