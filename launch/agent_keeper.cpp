@@ -48,14 +48,15 @@ void AgentKeeper::start(const Asker& asker, const Message& message) {
 
 void AgentKeeper::start_agents(const PendingStart& wanted, const ModelSlot& model,
                                const std::string& pool, uint64_t version) {
+  agents_.forget_ended();
   PendingStart& start = starts_.emplace_back(wanted);
   for (int64_t i = 0; i < start.all; ++i) {
     AgentRecord& agent = agents_.add(agents_.new_name());
     agent.model = model.name;
-    agent.pool = pool;
+    agent.home = agent.pool = pool;
     agent.version = version;
     if (auto spawned = spawn(agent); !spawned) {
-      agent.state = AgentRecord::State::ended;  // it never was: nobody may wait for it
+      agents_.set_ended(agent);  // it never was: nobody may wait for it
       return give_up(start.asker, spawned.error());
     }
     start.names.insert(agent.name);
@@ -70,7 +71,9 @@ void AgentKeeper::give_up(const Asker& asker, const Error& error) {
   const PendingStart start = std::move(*found);
   starts_.erase(found);
   deadlines_.cancel(start.deadline);
-  for (const std::string& name : start.started) stop_agent(*agents_.find(name));
+  for (const std::string& name : start.started) {
+    if (AgentRecord* agent = agents_.find(name)) stop_agent(*agent);
+  }
   replies_.refuse(start.asker, error);
 }
 
@@ -123,11 +126,15 @@ void AgentKeeper::hello(const std::string& routing, const Message& message) {
                             {}});
     return (void)control_.send(routing, Message("stop"));
   }
-  if (agent == nullptr) agent = &agents_.add(name);  // started by hand
+  if (agent == nullptr) {  // started by hand
+    agents_.forget_ended();
+    agent = &agents_.add(name);
+  }
   agent->routing = routing;
   agent->pid = static_cast<pid_t>(message.integer("pid"));
   agent->model = (*model)->name;
   agent->pool = message.text("pool");
+  if (agent->home.empty()) agent->home = agent->pool;
   agent->version = static_cast<uint64_t>(message.integer("version"));
   agent->attach_ms = message.number("attach_ms");
   agent->kernel = message.text("kernel");
@@ -169,10 +176,10 @@ void AgentKeeper::settle_start(const std::string& agent, const Error* failure) {
 }
 
 // An agent's process ended: its request fails by name, the others are untouched.
-void AgentKeeper::ended(AgentRecord& agent, const std::string& story) {
+void AgentKeeper::ended(AgentRecord& agent, const std::string& how) {
+  const std::string story = agent.stopping ? "stopped, as asked" : how;
   const bool was_starting = agent.state == AgentRecord::State::starting;
-  agent.state = AgentRecord::State::ended;
-  agent.routing.clear();
+  agents_.set_ended(agent);
   agent.last_error = story;
   const Error error{ErrorCode::agent_lost,
                     cat("agent ", agent.name, " (pid ", agent.pid, ") ended: ", story),

@@ -54,7 +54,7 @@ class AgentKeeper {
   void cancel(const std::string& client, const std::string& request);
   void hello(const std::string& routing, const Message& message);
   // The agent's process or, if it was started by hand, its lease ended.
-  void ended(AgentRecord& agent, const std::string& story);
+  void ended(AgentRecord& agent, const std::string& how);
   void lease_ended(const std::string& agent);
 
   // Is an agent on its way to this pool that has no lease on it yet?

@@ -64,6 +64,23 @@ void AgentTable::take(AgentRecord& agent, AgentRecord::State state) {
   agent.last_used = ++uses_;
 }
 
+void AgentTable::set_ended(AgentRecord& agent) {
+  agent.state = AgentRecord::State::ended;
+  agent.routing.clear();
+  agent.last_used = ++uses_;
+}
+
+void AgentTable::forget_ended() {
+  std::vector<std::pair<uint64_t, std::string>> ended;
+  for (const auto& [name, agent] : agents_) {
+    if (agent.state == AgentRecord::State::ended) ended.emplace_back(agent.last_used, name);
+  }
+  if (ended.size() <= kEndedKept) return;
+  std::ranges::sort(ended);
+  ended.resize(ended.size() - kEndedKept);
+  for (const auto& [when, name] : ended) agents_.erase(name);
+}
+
 void AgentTable::finished(AgentRecord& agent, const Asker& asker, HeldTurn turn) {
   agent.turn = std::move(turn);
   past_.emplace_back(asker, agent.name);

@@ -30,7 +30,8 @@ struct AgentRecord {
   std::string routing;  // ZeroMQ routing id, once it said hello
   State state = State::starting;
   std::string model;
-  std::string pool;
+  std::string home;  // the pool that it was started for
+  std::string pool;  // and the one that it holds
   uint64_t version = 0;
   double attach_ms = 0;
   std::string kernel;
@@ -39,7 +40,7 @@ struct AgentRecord {
   int restarts = 0;
   bool stopping = false;  // told to stop: its end is no fault
   std::string last_error;
-  uint64_t last_used = 0;  // counts up: the agent with the smallest has rested longest
+  uint64_t last_used = 0;  // counts up: the agent with the smallest has rested, or ended, longest
   WorkRef work;            // preparing, busy: what for
   size_t member = 0;       // and which of its members
   uint64_t encoding = 0;   // encoding: the id that it was told to encode under
@@ -47,6 +48,8 @@ struct AgentRecord {
 
   const char* state_name() const;
 };
+
+inline constexpr size_t kEndedKept = 64;  // ended agents that a snapshot still tells of
 
 class AgentTable {
  public:
@@ -64,6 +67,9 @@ class AgentTable {
   std::vector<AgentRecord*> idle();
   // Not idle any more: counts as used now.
   void take(AgentRecord& agent, AgentRecord::State state);
+  void set_ended(AgentRecord& agent);
+  // Forgets those that ended, all but the last kEndedKept. Records of agents that run stay in place.
+  void forget_ended();
   uint64_t new_key() { return next_key_++; }  // for whatever an agent is asked under
 
   // The agent has finished this request: its turn, as long as it has no other.

@@ -68,10 +68,14 @@ void Generations::start_member(Work& work, AgentRecord& agent) {
   (void)control_.send(agent.routing, work.members[agent.member].start);
 }
 
-void Generations::prepared(AgentRecord& agent, const Message& message) {
-  Work& work = *agent.work;
+void Generations::moved(AgentRecord& agent, const Message& message) {
   agent.pool = message.text("pool");
   agent.version = static_cast<uint64_t>(message.integer("version"));
+}
+
+void Generations::prepared(AgentRecord& agent, const Message& message) {
+  Work& work = *agent.work;
+  moved(agent, message);
   if (work.phase != Phase::preparing) return free_agent(agent);  // it failed meanwhile
   work.members[agent.member].prepared = true;
   if (std::ranges::all_of(work.members, &Member::prepared)) start(work);
@@ -89,6 +93,7 @@ void Generations::start(Work& work) {
 }
 
 void Generations::agent_message(AgentRecord& agent, const Message& message) {
+  if (!agent.work && message.type() == "prepared") return moved(agent, message);
   if (!agent.work || message.text("id") != cat(agent.work->members[agent.member].key)) return;
   if (message.type() == "token") token(agent, message);
   if (message.type() == "prepared") prepared(agent, message);
@@ -141,6 +146,24 @@ void Generations::failed(AgentRecord& agent, const Message& answer) {
 void Generations::free_agent(AgentRecord& agent) {
   agent.work.reset();
   agent.state = State::idle;
+  leave_dropped(agent);
+}
+
+// An idle agent's lease would keep a dropped pool's memory: it takes another, if there is one.
+void Generations::leave_dropped(AgentRecord& agent) {
+  auto model = models_.find(agent.model);
+  if (!model || agent.state != State::idle) return;
+  const Registry& registry = (*model)->registry;
+  if (registry.version(agent.pool, agent.version) || registry.pools().empty()) return;
+  const bool at_home = registry.find(agent.home) != nullptr;
+  const std::string pool = at_home ? agent.home : registry.pools().begin()->first;
+  Message prepare("prepare");
+  prepare.set("id", "home").set("pool", pool);
+  (void)control_.send(agent.routing, prepare.set("version", registry.find(pool)->current->number));
+}
+
+void Generations::pools_changed() {
+  for (auto& [name, agent] : agents_.all()) leave_dropped(agent);
 }
 
 // The end of one member; of the last one, the end of all.

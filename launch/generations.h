@@ -32,6 +32,7 @@ class Generations {
   void dispatch();  // gives waiting generations to idle agents; cheap when there is nothing to do
 
   void agent_message(AgentRecord& agent, const Message& message);
+  void pools_changed();  // idle agents let go of those that were dropped
   void agent_lost(AgentRecord& agent, const Error& error);        // what it ran has failed
   void agent_gone(const AgentRecord& agent, const Error& error);  // and it is not started again
 
@@ -45,6 +46,8 @@ class Generations {
   void token(AgentRecord& agent, const Message& message);
   void done(AgentRecord& agent, Message answer);
   void failed(AgentRecord& agent, const Message& answer);
+  void moved(AgentRecord& agent, const Message& message);
+  void leave_dropped(AgentRecord& agent);
   void free_agent(AgentRecord& agent);
 
   void stop(const WorkRef& work, const Error& error);  // cancelled, or past its deadline

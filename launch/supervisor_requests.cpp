@@ -72,7 +72,8 @@ void Supervisor::long_request(const Asker& asker, const Message& message) {
     return pool_jobs_.write_pool(asker, message, UniqueFd());
   }
   if (type == "pool_fork" || type == "pool_drop" || type == "pool_pin" || type == "pool_unpin") {
-    return pool_keeper_.change(asker, message);
+    pool_keeper_.change(asker, message);
+    return generations_.pools_changed();
   }
   if (type == "agents_start") return agents_.start(asker, message);
   if (type == "agents_stop") return agents_.stop(asker, message);

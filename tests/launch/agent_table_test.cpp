@@ -180,5 +180,17 @@ TEST_F(Agents, lost_turn_is_explained_by_what_became_of_its_agent) {
   EXPECT_EQ(table_.why_lost(first), "agent a01, which computed it, has ended");
 }
 
+TEST_F(Agents, those_that_ended_long_ago_are_forgotten_and_nobody_else) {
+  idle("runs");
+  for (size_t i = 0; i < kEndedKept + 2; ++i) table_.set_ended(table_.add(table_.new_name()));
+  table_.forget_ended();
+  EXPECT_NE(table_.find("runs"), nullptr);
+  EXPECT_EQ(table_.find("a01"), nullptr);
+  EXPECT_EQ(table_.find("a02"), nullptr);
+  EXPECT_NE(table_.find("a03"), nullptr);
+  EXPECT_EQ(table_.all().size(), kEndedKept + 1);
+  EXPECT_NE(table_.new_name(), "a01") << "a name of an ended agent would be taken for it";
+}
+
 }  // namespace
 }  // namespace polykv

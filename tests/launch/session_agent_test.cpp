@@ -248,6 +248,9 @@ TEST_F(SessionAgent, agent_that_is_stopped_ends_and_the_others_stay) {
   expect_answer("hello", "a02");
   expect_error(client().ask(Message("agents_stop").set("agent", "a09")), ErrorCode::usage,
                {"'a09'"});
+  while (agent_status("a01").text("state") != "ended" && !HasFailure()) {
+  }
+  EXPECT_EQ(agent_status("a01").text("last_error"), "stopped, as asked");
 }
 
 }  // namespace

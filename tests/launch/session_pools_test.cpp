@@ -187,6 +187,21 @@ TEST_F(SessionPools, drop_of_an_unknown_pool_is_refused_with_those_there_are) {
   EXPECT_EQ(status().objects("pools").size(), 1u);
 }
 
+TEST_F(SessionPools, idle_agent_lets_go_of_a_dropped_pool_and_goes_back_to_its_own) {
+  start_with_agents(1);
+  const int64_t held = status().integer("held_bytes");
+  ASSERT_TRUE(make_pool("other", "another document"));
+  ASSERT_TRUE(client().ask(request("hello").set("pool", "other")));
+  ASSERT_EQ(agent_status("a01").text("pool"), "other");
+  ASSERT_TRUE(drop("other"));
+  while (status().integer("held_bytes") > held && !HasFailure()) {
+  }  // the agent is on its way
+  EXPECT_EQ(agent_status("a01").text("pool"), "main");
+  const auto done = client().ask(request("hello"));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->text("agent"), "a01");
+}
+
 TEST_F(SessionPools, fork_and_drop_are_events_on_the_bus_in_order) {
   start();
   ASSERT_TRUE(make_pool("main", "a document"));
