@@ -1,5 +1,5 @@
-// Products with f16, bf16 and f32 rows, and the activation, on x86-64 with AVX2, FMA and F16C. As in kernels_avx2.cpp,
-// nothing from elsewhere is instantiated here.
+// Products with f16, bf16 and f32 rows, and the activation, on x86-64 with AVX2, FMA and F16C.
+// As in kernels_avx2.cpp, nothing from elsewhere is instantiated here.
 #include <immintrin.h>
 
 #include "model/kernels_x86.h"

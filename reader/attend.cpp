@@ -59,6 +59,8 @@ void start(const SpanCall& call, Work& work) {
   const uint32_t dim = call.k->shape.head_dim;
   work.split.k = call.k;
   work.split.v = call.v;
+  work.split.span_begin = call.row_begin;
+  work.split.span_end = call.row_end;
   work.split.n_queries = call.n_queries;
   work.split.q = call.q;
   work.split.q_rotated = work.q_rotated;
@@ -131,7 +133,6 @@ void attend_span(const AttendKernel& kernel, const SpanCall& call) {
   start(call, work);
   uint32_t row = call.row_begin;
   while (row < call.row_end) {
-    work.split.is_first = row == call.row_begin;
     work.split.row_begin = row;
     work.split.row_end = std::min(call.row_end, split_end(*call.k, *call.v, row));
     kernel.split(work.split);

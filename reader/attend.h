@@ -28,16 +28,16 @@ struct SplitCall {
   const PlaneView* v;
   uint32_t row_begin, row_end;  // within one split (split_end); no row past it is read
   uint32_t n_queries;
-  bool is_first;           // no split before it in this span: nothing was asked for yet
-  const float* q;          // [n_queries, head_dim] plain, scaled
-  const float* q_rotated;  // [n_queries, head_dim] signs and Hadamard applied; rot<b> K only
-  const float* q_mean;     // [n_queries] q . mean of K; rot<b> K only
-  float* max;              // [n_queries] out
-  float* sum;              // [n_queries] out
-  float* acc;              // [n_queries, head_dim] out, plain space: sinks, f16, f32, paper_k8, and
-                           // the mean of V times the weights of its coded rows
-  float* acc_rotated;      // [n_queries, head_dim] out, rotated space: rot<b> and paper_v3 V
-  float* scratch;          // [split_scratch_floats(n_queries, head_dim)]
+  uint32_t span_begin, span_end;  // rows that are attended to after one another
+  const float* q;                 // [n_queries, head_dim] plain, scaled
+  const float* q_rotated;         // [n_queries, head_dim] signs and Hadamard applied; rot<b> K only
+  const float* q_mean;            // [n_queries] q . mean of K; rot<b> K only
+  float* max;                     // [n_queries] out
+  float* sum;                     // [n_queries] out
+  float* acc;          // [n_queries, head_dim] out, plain space: sinks, f16, f32, paper_k8, and
+                       // the mean of V times the weights of its coded rows
+  float* acc_rotated;  // [n_queries, head_dim] out, rotated space: rot<b> and paper_v3 V
+  float* scratch;      // [split_scratch_floats(n_queries, head_dim)]
 };
 using SplitFn = void (*)(const SplitCall&);
 

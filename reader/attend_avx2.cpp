@@ -84,10 +84,12 @@ struct Avx2 {
   }
   static void score_tile(const SplitCall& call, const avx2::SplitScratch& scratch,
                          const avx2::Block& block) {
+    avx2::prefetch_tile(*call.v, scratch.ahead);
     avx2::score_tile(call, scratch, block);
   }
   static void add_tile(const SplitCall& call, const avx2::SplitScratch& scratch,
                        const avx2::Block& block) {
+    avx2::prefetch_tile(*call.k, scratch.ahead);
     avx2::add_tile(call, scratch, block);
   }
 };

@@ -171,13 +171,16 @@ Block block_at(const PlaneView& plane, uint32_t row, uint32_t row_end) {
   return {row, rows, row, row + rows, false};
 }
 
-void prefetch_tile(const PlaneView& plane, uint32_t row) {
-  if (!is_rotated(plane.shape.codec) || row < plane.shape.n_sinks || row >= plane.shape.n_rows)
-    return;
-  const Block block = block_at(plane, row, row + 1);
-  const uint8_t* tile = tile_of(plane, block);
-  const uint32_t bits = block.rows * plane.shape.head_dim * code_bits(plane.shape.codec);
-  for (uint32_t at = 0; at < bits / 8; at += 64) {
+const uint8_t* tile_at(const PlaneView& plane, uint32_t row, uint32_t end) {
+  if (!is_rotated(plane.shape.codec) || row < plane.shape.n_sinks || row >= end) return nullptr;
+  return tile_of(plane, block_at(plane, row, row + 1));
+}
+
+// Past the plane's end, behind a short tile, it does nothing.
+void prefetch_tile(const PlaneView& plane, const uint8_t* tile) {
+  if (tile == nullptr) return;
+  const uint32_t bytes = kTileRows * plane.shape.head_dim * code_bits(plane.shape.codec) / 8;
+  for (uint32_t at = 0; at < bytes; at += 64) {
     _mm_prefetch(reinterpret_cast<const char*>(tile + at), _MM_HINT_T0);
   }
 }

@@ -33,9 +33,11 @@ Block block_at(const PlaneView& plane, uint32_t row, uint32_t row_end);
 // Packed codes of a coded block's tile.
 const uint8_t* tile_of(const PlaneView& plane, const Block& block);
 
-// Asks for the tile that holds `row`, if there is one: the reads of one tile are too few for the
-// CPU's own prefetcher to run ahead.
-void prefetch_tile(const PlaneView& plane, uint32_t row);
+// The tile that holds `row`, if it is a coded one before `end`; else nullptr.
+const uint8_t* tile_at(const PlaneView& plane, uint32_t row, uint32_t end);
+// Asks for a whole tile; nullptr does nothing. The reads of one tile are too few for the CPU's own
+// prefetcher to run ahead.
+void prefetch_tile(const PlaneView& plane, const uint8_t* tile);
 
 // scale[t] of tokens [0, rows) of the block, and 0 up to 64. false if all are 1. scale: [64].
 bool write_scales(const PlaneView& plane, const Block& block, float* scale);

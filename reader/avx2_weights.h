@@ -24,6 +24,10 @@ struct SplitScratch {
   float* q_step;     // [n_queries]: q = step * integer
   float* p_step;     // [n_queries]: the same of the weights
   int32_t* q_start;  // [n_queries]: what unsigned points of K add, taken back
+  // The tile to ask for while the present one is at work, a little at a time: all its lines at once
+  // would wait for each other. nullptr: none.
+  const uint8_t* ahead;
+  uint32_t ahead_step;  // bytes for each 4 dimensions of K or, 64 dimensions a time, tokens of V
 };
 
 // Scores of the call's rows, [n_queries, kScoreStride], become exp(score - max), with max and sum.

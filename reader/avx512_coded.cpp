@@ -74,10 +74,19 @@ __m512i four_bytes(const int8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
+// One step's share of the next tile.
+void fetch(const uint8_t* ahead, uint32_t ahead_step, uint32_t step) {
+  if (ahead == nullptr) return;
+  const auto* at = reinterpret_cast<const char*>(ahead + size_t{step} * ahead_step);
+  _mm_prefetch(at, _MM_HINT_T0);
+  _mm_prefetch(at + ahead_step / 2, _MM_HINT_T0);
+}
+
 // Sums for N queries and 64 tokens. `stride`: bytes from one group of 4 dimensions to the next.
 template <int N, int Planes>
 void dot_keys(const uint8_t* points, uint32_t stride, uint32_t dim, const int8_t* q,
-              const int32_t* start, __m512i (&sum)[N][4]) {
+              const int32_t* start, const Scratch& scratch, const uint8_t* ahead,
+              __m512i (&sum)[N][4]) {
   __m512i high[N][4];
 #pragma GCC unroll 6
   for (int i = 0; i < N; ++i) {
@@ -88,6 +97,7 @@ void dot_keys(const uint8_t* points, uint32_t stride, uint32_t dim, const int8_t
     }
   }
   for (uint32_t d = 0; d < dim; d += 4, points += stride) {
+    fetch(ahead, scratch.ahead_step, d / 4);
     __m512i k[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) k[v] = _mm512_loadu_si512(points + 64 * v);
@@ -133,7 +143,8 @@ void score_with(const SplitCall& call, const Scratch& scratch, const Block& bloc
     constexpr int kN = decltype(batch)::kQueries;
     __m512i sum[kN][4];
     dot_keys<kN, Planes>(tile, block.rows * 4, dim, scratch.q + size_t{query} * 2 * dim,
-                         scratch.q_start + query, sum);
+                         scratch.q_start + query, scratch, query == 0 ? scratch.ahead : nullptr,
+                         sum);
 #pragma GCC unroll 6
     for (int i = 0; i < kN; ++i) {
       const __m512 step = _mm512_set1_ps(scratch.q_step[query + i]);
@@ -179,13 +190,15 @@ void quantise_weights(const float* weights, const __m512 (&scale)[4], __mmask64 
 // Adds tokens 4 * [begin, end) of 64 dimensions to N accumulators.
 template <int N, int Planes>
 void add_dims(const uint8_t* points, uint32_t dim, uint32_t begin, uint32_t end,
-              const int8_t* weights, const float* step, float* acc) {
+              const int8_t* weights, const float* step, const Scratch& scratch,
+              const uint8_t* ahead, float* acc) {
   __m512i sum[N][Planes][4];
 #pragma GCC unroll 24
   for (int i = 0; i < N * Planes * 4; ++i) {
     sum[i / 4 / Planes][i / 4 % Planes][i % 4] = _mm512_setzero_si512();
   }
   for (uint32_t t = begin; t < end; ++t) {
+    fetch(ahead, scratch.ahead_step, t);
     __m512i values[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
@@ -231,11 +244,13 @@ void add_with(const SplitCall& call, const Scratch& scratch, const Block& block,
                              scratch.p_step + query);
   }
   for (uint32_t d = 0; d < dim; d += 64) {
+    const uint8_t* ahead = scratch.ahead;
+    if (ahead != nullptr) ahead += size_t{d} / 4 * scratch.ahead_step;
     Walk::in_batches<6 / Planes>(call.n_queries, [&](uint32_t query, auto batch) {
       add_dims<decltype(batch)::kQueries, Planes>(
           tile + size_t{d} * 4, dim, begin / 4, (end + 3) / 4,
-          scratch.weights + size_t{query} * 2 * kTileRows, scratch.p_step + query,
-          call.acc_rotated + size_t{query} * dim + d);
+          scratch.weights + size_t{query} * 2 * kTileRows, scratch.p_step + query, scratch,
+          query == 0 ? ahead : nullptr, call.acc_rotated + size_t{query} * dim + d);
     });
   }
 }

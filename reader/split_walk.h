@@ -98,22 +98,30 @@ struct SplitWalk {
 
   static void attend(const SplitCall& call) {
     if (call.row_begin >= call.row_end) return attend_split_ref(call);  // writes the empty state
-    const Scratch scratch = cut_scratch(call);
+    Scratch scratch = cut_scratch(call);
+    const PlaneView &k = *call.k, &v = *call.v;
     Isa::prepare(call, scratch);
     avx2::Block block{};
     // While one plane is at work the other's tiles come from memory, half a split ahead.
     for (uint32_t row = call.row_begin; row < call.row_end; row = block.end) {
-      block = avx2::block_at(*call.k, row, call.row_end);
-      if (call.is_first) avx2::prefetch_tile(*call.k, block.first + kAhead);
-      avx2::prefetch_tile(*call.v, block.first);
+      block = avx2::block_at(k, row, call.row_end);
+      if (call.row_begin == call.span_begin) {
+        avx2::prefetch_tile(k, avx2::tile_at(k, block.first + kAhead, call.span_end));
+      }
+      ask_for(v, block.first, call.span_end, &scratch);
       block.coded ? Isa::score_tile(call, scratch, block) : score_plain(call, scratch, block);
     }
     Isa::weigh(call, scratch.scores + kPad);
     for (uint32_t row = call.row_begin; row < call.row_end; row = block.end) {
-      block = avx2::block_at(*call.v, row, call.row_end);
-      avx2::prefetch_tile(*call.k, block.first + kSplitTokens);
+      block = avx2::block_at(v, row, call.row_end);
+      ask_for(k, block.first + kSplitTokens, call.span_end, &scratch);
       block.coded ? Isa::add_tile(call, scratch, block) : add_plain(call, scratch, block);
     }
+  }
+
+  static void ask_for(const PlaneView& plane, uint32_t row, uint32_t end, Scratch* scratch) {
+    scratch->ahead = avx2::tile_at(plane, row, end);
+    scratch->ahead_step = 32 * code_bits(plane.shape.codec);
   }
 };
 

@@ -66,13 +66,10 @@ void attend(benchmark::State& state, const CodecSpec& codec, const AttendKernel&
   std::normal_distribution<float> normal(0, 0.125f);
   std::vector<float> q(states.acc.size());
   for (float& x : q) x = normal(random);
-  const auto bytes = static_cast<double>(pool.region.bytes().size());
-  compare_with_reading(state, pool.region.bytes(), bytes, [&] {
-    for (uint32_t i = 0; i < kPlanes; ++i) {
-      for (const Partial& partial : states.partials) clear(partial, setting.head_dim);
-      attend_span(kernel, {&pool.k[i], &pool.v[i], 0, setting.n_tokens, setting.n_queries, q.data(),
-                           states.partials.data(), states.work.data()});
-    }
+  compare_with_reading(state, pool.region.bytes(), kPlanes, [&](size_t i) {
+    for (const Partial& partial : states.partials) clear(partial, setting.head_dim);
+    attend_span(kernel, {&pool.k[i], &pool.v[i], 0, setting.n_tokens, setting.n_queries, q.data(),
+                         states.partials.data(), states.work.data()});
   });
 }
 

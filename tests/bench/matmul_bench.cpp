@@ -68,9 +68,10 @@ void multiply(benchmark::State& state, const Form& form, const Kernels& set) {
   std::vector<float> x(size_t{n} * kWidest), y(x.size()), scratch(matmul_scratch_floats(kWidest));
   for (float& v : x) v = normal(random);
   const ActivationBuffer buffer(n, kWidest);
-  const auto bytes = static_cast<double>(matrices.region.bytes().size());
-  compare_with_reading(state, matrices.region.bytes(), bytes, [&] {
-    for (const Weight& w : matrices.weights) {
+  const size_t in_layer = matrices.weights.size() / kLayers;
+  compare_with_reading(state, matrices.region.bytes(), kLayers, [&](size_t layer) {
+    for (size_t i = layer * in_layer; i < (layer + 1) * in_layer; ++i) {
+      const Weight& w = matrices.weights[i];
       const Activations in = buffer.of(x.data(), n, w.n_cols);
       set.quantise(in, 0, n);
       set.matmul(w, in, 0, w.n_rows, y.data(), scratch.data());
