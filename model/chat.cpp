@@ -157,8 +157,10 @@ std::vector<std::string> ChatFormat::needed_tokens() const {
   return names;
 }
 
-std::optional<std::string_view> recognise_chat_format(std::string_view text) {
-  const auto has = [&](std::string_view part) { return text.find(part) != text.npos; };
+std::optional<std::string_view> recognise_chat_format(std::string_view chat_template) {
+  const auto has = [&](std::string_view part) {
+    return chat_template.find(part) != std::string_view::npos;
+  };
   if (has("<|im_start|>") && has("<|im_end|>")) {
     return has("You are Qwen, created by Alibaba Cloud.") ? "qwen" : "chatml";
   }

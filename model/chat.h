@@ -38,11 +38,11 @@ class ChatFormat {
                                   std::string_view role = "system") const;
   // A conversation after the documents, up to where the assistant's answer begins. What a format
   // has no role for stands before the user's next text.
-  std::vector<TextPiece> conversation(std::span<const ChatTurn> turns) const;
+  std::vector<TextPiece> conversation(std::span<const ChatTurn> all) const;
   // The same of one message of the user.
   std::vector<TextPiece> question(std::string_view text) const;
   // A conversation that opens a context, as the model's own template writes it.
-  std::vector<TextPiece> opening(std::span<const ChatTurn> turns) const;
+  std::vector<TextPiece> opening(std::span<const ChatTurn> all) const;
   // What follows an answer, so that it ends as a document does.
   std::vector<TextPiece> end_of_answer() const;
   // Names of the special tokens that end an answer.

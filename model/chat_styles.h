@@ -30,12 +30,12 @@ struct ChatStyle {
   bool bos_each_user = false;  // before each message of a user
   bool has_system = true;      // messages of the role system
   ChatTrim trim = ChatTrim::nothing;
-  std::string_view separator = "";  // between messages
+  std::string_view separator = {};  // between messages
   // Without the role system: around its text, which stands before the user's.
-  std::string_view system_before = "", system_after = "";
+  std::string_view system_before = {}, system_after = {};
   // Of a conversation's first message, if it is a system message: before its text; and its text, if
   // there is none. Both empty: a conversation may begin without one.
-  std::string_view preamble = "", default_system = "";
+  std::string_view preamble = {}, default_system = {};
   ChatRole system = {}, user = {}, assistant = {};
   ChatPart opens_answer[4] = {};  // behind the last message
   std::string_view stops[3] = {};

@@ -33,7 +33,7 @@ class TreeBuilder final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(string_t& name) override {
     if (!names_.back().insert(name).second) return complain(cat("the name '", name, "' twice"));
-    std::get<Json::Fields>(open_.back()->value).emplace_back(name, Json());
+    std::get<Json::Fields>(open_.back()->value).push_back({name, Json()});
     return true;
   }
   bool parse_error(std::size_t position, const std::string&,
@@ -50,7 +50,7 @@ class TreeBuilder final : public nlohmann::json_sax<nlohmann::json> {
   Json& slot() {
     if (open_.empty()) return root;
     if (auto* fields = std::get_if<Json::Fields>(&open_.back()->value)) {
-      return fields->back().second;
+      return fields->back().item;
     }
     return std::get<Json::List>(open_.back()->value).emplace_back();
   }

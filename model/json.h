@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -16,7 +15,8 @@ namespace polykv {
 class Json {
  public:
   using List = std::vector<Json>;
-  using Fields = std::vector<std::pair<std::string, Json>>;  // in the file's order
+  struct Field;
+  using Fields = std::vector<Field>;  // in the file's order
 
   // bad_model_file: `place` ("model file x/config.json") and the byte where it goes wrong.
   static Result<Json> parse(std::string_view text, const std::string& place);
@@ -34,6 +34,11 @@ class Json {
   bool flag_of(std::string_view name, bool otherwise) const;
 
   std::variant<std::monostate, bool, double, std::string, List, Fields> value;
+};
+
+struct Json::Field {
+  std::string name;
+  Json item;
 };
 
 }  // namespace polykv
