@@ -111,7 +111,7 @@ bool AgentKeeper::is_taken(const AgentRecord& agent, const std::string& routing)
   return there && agent.routing != routing;
 }
 
-void AgentKeeper::hello(const std::string& routing, const Message& message) {
+void AgentKeeper::hello(const std::string& routing, const Message& message, pid_t pid) {
   const std::string name = message.text("agent");
   const Asker asker{.client = routing, .link = 0, .request = message.text("id")};
   auto model = models_.find(message.text("model"));
@@ -131,7 +131,7 @@ void AgentKeeper::hello(const std::string& routing, const Message& message) {
     agent = &agents_.add(name);
   }
   agent->routing = routing;
-  agent->pid = static_cast<pid_t>(message.integer("pid"));
+  agent->pid = agent->child.pid() > 0 ? agent->child.pid() : pid;
   agent->model = (*model)->name;
   agent->pool = message.text("pool");
   if (agent->home.empty()) agent->home = agent->pool;

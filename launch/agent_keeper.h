@@ -52,7 +52,8 @@ class AgentKeeper {
   void stop(const Asker& asker, const Message& message);   // agents_stop
   // Ends the client's agents_start of this id, and the agents that it has started.
   void cancel(const std::string& client, const std::string& request);
-  void hello(const std::string& routing, const Message& message);
+  // pid: as the kernel says it here of the agent's lease, whatever its own namespace calls it.
+  void hello(const std::string& routing, const Message& message, pid_t pid);
   // The agent's process or, if it was started by hand, its lease ended.
   void ended(AgentRecord& agent, const std::string& how);
   void lease_ended(const std::string& agent);

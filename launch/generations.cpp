@@ -127,7 +127,7 @@ void Generations::done(AgentRecord& agent, Message answer) {
                      {work->asker, work->members[member].key, work->pool, work->version,
                       static_cast<uint32_t>(n_tokens)});
   }
-  answer.set("model", work->model).set("attach_ms", agent.attach_ms);
+  answer.set("model", work->model).set("pid", agent.pid).set("attach_ms", agent.attach_ms);
   free_agent(agent);
   this->answer(work, member, std::move(answer));
 }

@@ -25,6 +25,7 @@ void Leases::accept() {
   }
   Link& link = links_.emplace_back();
   link.id = next_id_++;
+  link.pid = peer->pid;
   link.socket = std::move(*socket);
 }
 
@@ -33,6 +34,14 @@ Link* Leases::find(uint64_t id) {
     if (link.id == id) return &link;
   }
   return nullptr;
+}
+
+const Link* Leases::of_agent(const std::string& agent) const {
+  const Link* newest = nullptr;
+  for (const Link& link : links_) {
+    if (link.role == Link::Role::agent && link.agent == agent) newest = &link;
+  }
+  return newest;
 }
 
 bool Leases::send(uint64_t id, const Message& message, const std::vector<int>& fds) {

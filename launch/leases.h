@@ -27,6 +27,7 @@ class Leases {
   std::list<Link>& all() { return links_; }
   const std::list<Link>& all() const { return links_; }
   Link* find(uint64_t id);
+  const Link* of_agent(const std::string& agent) const;  // its newest lease
   bool send(uint64_t id, const Message& message, const std::vector<int>& fds);
   // Has this agent a lease besides this one?
   bool has_other(const Link& link) const;

@@ -14,6 +14,7 @@ struct Link {
   enum class Role { unknown, agent, client };
   uint64_t id = 0;
   FdSocket socket;
+  pid_t pid = 0;  // as the kernel says it here; 0 if the peer cannot be seen from here
   Role role = Role::unknown;
   std::string agent;                // role agent: who holds the lease,
   std::string model;                // of which model,

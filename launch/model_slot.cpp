@@ -12,7 +12,8 @@ Models::Models(const SupervisorOptions& options, const std::string& runtime) {
     const WriterLink::Options writer{.program = options.writer_program,
                                      .runtime = runtime,
                                      .n_threads = options.writer_threads,
-                                     .chat_format = model.chat_format};
+                                     .chat_format = model.chat_format,
+                                     .by_hand = model.writer_by_hand};
     slots_.push_back(std::make_unique<ModelSlot>(model.name, model.path, writer));
   }
 }
@@ -32,7 +33,9 @@ Result<ModelSlot*> Models::find(const std::string& name) {
 }
 
 bool Models::all_failed() const {
-  return std::ranges::all_of(slots_, [](const auto& slot) { return slot->failure.has_value(); });
+  return std::ranges::all_of(slots_, [](const auto& slot) {
+    return slot->failure.has_value() && !slot->writer.by_hand();  // the next one may do better
+  });
 }
 
 uint64_t Models::held_bytes() const {

@@ -154,6 +154,7 @@ void Supervisor::writer_ended(ModelSlot& model) {
 void Supervisor::model_failed(ModelSlot& model, const Error& error) {
   log_line(LogLevel::error, error.message, {{"model", model.name}});
   model.failure = error;
+  if (model.writer.by_hand()) return log_line(LogLevel::warning, model.writer.ended());
   model.writer.give_up(error);
   if (!models_.all_failed()) return;
   fatal_ = error;

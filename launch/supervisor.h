@@ -69,7 +69,8 @@ class Supervisor {
   void long_request(const Asker& asker, const Message& message);
   bool handle_packet(Link& link, Packet packet);
   bool client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds);
-  bool writer_hello(Link& link);
+  bool writer_hello(Link& link, const std::string& name);
+  ModelSlot* slot_of_writer(pid_t pid, const std::string& model);
   void writer_message(ModelSlot& model, const Message& message, std::vector<UniqueFd> fds);
 
   Message snapshot();  // supervisor_status.cpp

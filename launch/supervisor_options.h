@@ -16,6 +16,9 @@ struct ModelOptions {
   std::string name;  // what requests call it
   std::string path;
   std::string chat_format = {};  // "" = the one that the file's template has
+  // No writer is started: the first polykv-writer that names this model is it, and when it goes
+  // away the next one.
+  bool writer_by_hand = false;
 };
 
 struct SupervisorOptions {

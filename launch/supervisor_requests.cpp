@@ -21,7 +21,10 @@ void Supervisor::handle_request(const Request& request) {
     const std::string id = id_of_refused(request.text);
     return replies_.refuse({.client = request.sender, .link = 0, .request = id}, message.error());
   }
-  if (message->type() == "agent_hello") return agents_.hello(request.sender, *message);
+  if (message->type() == "agent_hello") {
+    const Link* lease = leases_.of_agent(message->text("agent"));
+    return agents_.hello(request.sender, *message, lease == nullptr ? 0 : lease->pid);
+  }
   if (AgentRecord* agent = agents_.table().by_routing(request.sender)) {
     return agent_message(*agent, *message);
   }
@@ -100,7 +103,7 @@ bool Supervisor::handle_packet(Link& link, Packet packet) {
     leases_.agent_packet(link, *message, std::move(packet.fds));
     return true;
   }
-  if (message->type() == "writer_hello") return writer_hello(link);
+  if (message->type() == "writer_hello") return writer_hello(link, message->text("model"));
   pool_keeper_.used(*message);
   if (message->type() == "attach") return leases_.grant(link, *message);
   return client_packet(link, *message, std::move(packet.fds));
@@ -142,22 +145,36 @@ bool Supervisor::client_packet(Link& link, const Message& message, std::vector<U
   return true;
 }
 
-// Only the children that this supervisor started are writers.
-bool Supervisor::writer_hello(Link& link) {
-  const auto peer = link.socket.peer();
-  for (const auto& model : models_.all()) {
-    WriterLink& writer = model->writer;
-    if (!peer || peer->pid != writer.pid()) continue;
-    if (writer.state() != WriterLink::State::starting) break;
-    const HeldImage* image = model->registry.image();
-    writer.connected(std::move(link.socket), model->path, image == nullptr ? -1 : image->fd.get(),
-                     image == nullptr ? "" : image->fingerprint);
-    return false;  // the link lives on as the writer's
+// The children that this supervisor started are writers, and for a model whose writer is started by
+// hand the first that says so.
+ModelSlot* Supervisor::slot_of_writer(pid_t pid, const std::string& model) {
+  for (const auto& slot : models_.all()) {
+    if (slot->writer.state() != WriterLink::State::starting) continue;
+    const bool named = model.empty() ? slot == models_.all().front() : slot->name == model;
+    if (slot->writer.by_hand() ? named : pid == slot->writer.pid()) return slot.get();
   }
-  (void)refuse(
-      link.socket,
-      {ErrorCode::runtime_busy, "this runtime has a writer already; it starts its own", {}, {}});
-  return false;
+  return nullptr;
+}
+
+bool Supervisor::writer_hello(Link& link, const std::string& name) {
+  ModelSlot* model = slot_of_writer(link.pid, name);
+  if (model == nullptr) {
+    (void)refuse(link.socket,
+                 {ErrorCode::runtime_busy,
+                  "this runtime has a writer already, starts its own, or has no such model",
+                  name,
+                  {}});
+    return false;
+  }
+  const HeldImage* image = model->registry.image();
+  if (model->writer.by_hand()) {
+    log_line(LogLevel::info, cat("a writer was started by hand (pid ", link.pid, ")"),
+             {{"model", model->name}});
+  }
+  model->writer.connected(std::move(link.socket), link.pid, model->path,
+                          image == nullptr ? -1 : image->fd.get(),
+                          image == nullptr ? "" : image->fingerprint);
+  return false;  // the link lives on as the writer's
 }
 
 // Messages of the writer that belong to no job: the image, progress of packing, its failure.
@@ -171,7 +188,10 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
                                          {static_cast<uint32_t>(message.integer("layers")),
                                           static_cast<uint32_t>(message.integer("kv_heads")),
                                           static_cast<uint32_t>(message.integer("head_dim"))});
-    if (kept) return model.writer.image_ready();
+    if (kept) {
+      model.failure.reset();  // of a writer before
+      return model.writer.image_ready();
+    }
     model_failed(model, kept.error());
   } else if (message.type() == "error" && model.registry.image() == nullptr) {
     model_failed(model, error_of(message));

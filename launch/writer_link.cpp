@@ -9,6 +9,8 @@
 namespace polykv {
 
 Status WriterLink::start() {
+  state_ = State::starting;
+  if (options_.by_hand) return {};
   std::vector<std::string> arguments = {"--runtime", options_.runtime, "--threads",
                                         cat(options_.n_threads)};
   if (!options_.chat_format.empty()) {
@@ -17,13 +19,13 @@ Status WriterLink::start() {
   auto child = Child::start(options_.program, arguments);
   if (!child) return pass(child);
   child_ = std::move(*child);
-  state_ = State::starting;
   return {};
 }
 
-void WriterLink::connected(FdSocket socket, const std::string& model_path, int image_fd,
+void WriterLink::connected(FdSocket socket, pid_t pid, const std::string& model_path, int image_fd,
                            const std::string& fingerprint) {
   socket_ = std::move(socket);
+  peer_ = pid;
   state_ = State::packing;
   if (image_fd < 0) {
     Message pack("pack");
@@ -109,18 +111,30 @@ void WriterLink::fail_current(const Error& error) {
   send_next();
 }
 
+// One that was started by hand is fenced by the end of its connection: what it sends is lost.
+std::string WriterLink::fence() {
+  if (options_.by_hand) {
+    return cat("the writer (pid ", std::exchange(peer_, 0), ", started by hand) went away");
+  }
+  child_.signal(SIGKILL);  // a connection that ended before its process
+  const auto exit = child_.wait(2000);
+  return cat("the writer (pid ", child_.pid(),
+             ") ended: ", exit ? describe(*exit) : "no exit state");
+}
+
 std::string WriterLink::ended() {
   const bool was_busy = state_ == State::busy;
-  child_.signal(SIGKILL);  // a connection that ended before its process: fence it first
-  const auto exit = child_.wait(2000);
-  std::string story =
-      cat("the writer (pid ", child_.pid(), ") ended: ", exit ? describe(*exit) : "no exit state");
+  const std::string story = fence();
   socket_ = FdSocket();
   state_ = State::down;
   if (was_busy)
     fail_current({ErrorCode::writer_lost, story + "; its job is lost, ask again", {}, {}});
-  ++failures_;
   ++restarts_;
+  if (options_.by_hand) {
+    (void)start();
+    return story + "; the next one that is started is taken";
+  }
+  ++failures_;
   if (failures_ > kRestartsMax || !start()) {
     give_up({ErrorCode::writer_lost,
              cat("the writer died too often and is not started again; at last: ", story),
@@ -138,6 +152,7 @@ void WriterLink::give_up(const Error& error) {
 
 const char* WriterLink::state_name() const {
   constexpr const char* kNames[] = {"down", "starting", "packing", "ready", "busy", "failed"};
+  if (options_.by_hand && state_ == State::starting) return "awaited";
   return kNames[static_cast<int>(state_)];
 }
 
@@ -147,6 +162,7 @@ void WriterLink::terminate() {
   (void)child_.wait(2000);
   socket_ = FdSocket();
   child_ = Child();
+  peer_ = 0;
 }
 
 }  // namespace polykv

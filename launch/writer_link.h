@@ -32,12 +32,14 @@ class WriterLink {
     std::string runtime;
     unsigned n_threads = 1;
     std::string chat_format = {};  // "" = the one that the model's file says
+    bool by_hand = false;          // nobody is started: whoever says hello is the writer
   };
   explicit WriterLink(Options options) : options_(std::move(options)) {}
 
   Status start();
-  // The writer said hello: pack a model, or take the image that is there already.
-  void connected(FdSocket socket, const std::string& model_path, int image_fd,
+  // The writer said hello: pack a model, or take the image that is there already. pid: as the
+  // kernel says it here; 0 if it cannot be seen from here.
+  void connected(FdSocket socket, pid_t pid, const std::string& model_path, int image_fd,
                  const std::string& fingerprint);
   // Returns a number to drop it by.
   uint64_t submit(WriterJob job);
@@ -52,7 +54,8 @@ class WriterLink {
   void image_ready();
   // No writer can serve this model: every job, now and later, fails with this error.
   void give_up(const Error& error);
-  // Connection or process ended. Starts a new writer unless they keep dying. Returns what happened.
+  // Connection or process ended. Starts a new writer unless they keep dying, or waits for the next
+  // one that is started by hand. Returns what happened.
   std::string ended();
 
   State state() const { return state_; }
@@ -60,12 +63,14 @@ class WriterLink {
   int fd() const { return socket_.fd(); }
   FdSocket& socket() { return socket_; }
   int pidfd() const { return child_.pidfd(); }
-  pid_t pid() const { return child_.pid(); }
+  bool by_hand() const { return options_.by_hand; }
+  pid_t pid() const { return options_.by_hand ? peer_ : child_.pid(); }
   int restarts() const { return restarts_; }
   void terminate();
 
  private:
   static constexpr int kRestartsMax = 5;  // in a row, without a job done in between
+  std::string fence();
   void send_next();
   void send_front();
   void fail_current(const Error& error);
@@ -73,6 +78,7 @@ class WriterLink {
   Options options_;
   State state_ = State::down;
   Child child_;
+  pid_t peer_ = 0;  // of a writer that was started by hand
   FdSocket socket_;
   std::deque<WriterJob> jobs_;  // front: the job at hand if busy
   uint64_t next_job_ = 1;

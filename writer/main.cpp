@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   line.threads(options.n_threads, "Threads for prefill");
   line.text("--chat-format", options.chat_format,
             "Name of the chat format; default: the model file's");
+  line.text("--model", options.model, "Name of the model in the runtime; default: its first");
   if (const auto code = line.parse(argc, argv)) return *code;
   line.start_log("writer", polykv::LogLevel::info);
   return polykv::exit_code(serve(line.runtime(), std::move(options)));

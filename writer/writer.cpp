@@ -106,6 +106,7 @@ Writer::~Writer() = default;
 Status Writer::serve() {
   Message hello("writer_hello");
   hello.set("pid", static_cast<int64_t>(getpid()));
+  if (!options_.model.empty()) hello.set("model", options_.model);
   if (auto sent = supervisor_.send(hello.dump()); !sent) return sent;
   while (true) {
     if (!waiting_.empty()) {

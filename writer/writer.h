@@ -21,6 +21,7 @@ namespace polykv {
 
 struct WriterOptions {
   unsigned n_threads = 2;
+  std::string model = {};        // whose writer this is, in the runtime; "" = the first one's
   std::string chat_format = {};  // "" = the one that the model's file says
   // Last step on a sealed segment before it is handed over; empty = none. Tests damage segments
   // with it.

@@ -52,7 +52,7 @@ struct FakeAgent {
 
   bool say_hello() {
     Message hello("agent_hello");
-    hello.set("agent", name).set("pid", ::getpid()).set("attach_ms", 1.5).set("kernel", "fake");
+    hello.set("agent", name).set("pid", 1).set("attach_ms", 1.5).set("kernel", "fake");
     hello.set("version", version).set("pool", pool);
     if (!model.empty()) hello.set("model", model);
     return static_cast<bool>(control.send(hello.set("fallbacks", std::vector<std::string>{})));

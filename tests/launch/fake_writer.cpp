@@ -186,11 +186,14 @@ struct FakeWriter {
   }
 };
 
-int run(const std::string& runtime) {
+int run(const std::string& runtime, const std::string& model) {
   auto socket = FdSocket::connect(runtime + "/fd");
   if (!socket) return 1;
   FakeWriter writer{std::move(*socket)};
-  writer.send(Message("writer_hello").set("pid", ::getpid()));
+  Message hello("writer_hello");
+  hello.set("pid", 1);  // as in a container: nobody may believe it
+  if (!model.empty()) hello.set("model", model);
+  writer.send(hello);
   while (auto packet = writer.supervisor.receive()) writer.handle(std::move(*packet));
   return 0;
 }
@@ -201,5 +204,5 @@ int run(const std::string& runtime) {
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-  return polykv::run(options["--runtime"]);
+  return polykv::run(options["--runtime"], options["--model"]);
 }
