@@ -128,7 +128,7 @@ Status Writer::serve() {
 Status Writer::handle(Packet packet) {
   auto request = Message::parse(packet.text);
   if (!request) return supervisor_.send(error_message(request.error()).dump());
-  if (request->type() == "drop_job") return {};  // that job is over
+  if (request->type() == "drop_job") return {};                                // that job is over
   if (request->type() == "error") return std::unexpected(error_of(*request));  // sent away
   Status done = fail(ErrorCode::bad_message, cat("the writer has no job '", request->type(), "'"),
                      request->type());
