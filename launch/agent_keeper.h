@@ -56,7 +56,7 @@ class AgentKeeper {
   void hello(const std::string& routing, const Message& message, pid_t pid);
   // The agent's process or, if it was started by hand, its lease ended.
   void ended(AgentRecord& agent, const std::string& how);
-  void lease_ended(const std::string& agent);
+  void lease_ended(const std::string& name);
 
   // Is an agent on its way to this pool that has no lease on it yet?
   bool starts_on(const std::string& model, const std::string& pool) const;

@@ -2,6 +2,7 @@
 #include "launch/agent_table.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace polykv {
 namespace {
@@ -55,7 +56,8 @@ std::vector<AgentRecord*> AgentTable::idle() {
   for (auto& [name, agent] : agents_) {
     if (agent.state == AgentRecord::State::idle && !agent.stopping) idle.push_back(&agent);
   }
-  std::ranges::stable_sort(idle, {}, &AgentRecord::last_used);
+  std::ranges::sort(
+      idle, {}, [](const AgentRecord* agent) { return std::tie(agent->last_used, agent->name); });
   return idle;
 }
 

@@ -68,7 +68,7 @@ class AgentTable {
   // Not idle any more: counts as used now.
   void take(AgentRecord& agent, AgentRecord::State state);
   void set_ended(AgentRecord& agent);
-  // Forgets those that ended, all but the last kEndedKept. Records of agents that run stay in place.
+  // Forgets those that ended but the last kEndedKept. Records of agents that run stay in place.
   void forget_ended();
   uint64_t new_key() { return next_key_++; }  // for whatever an agent is asked under
 

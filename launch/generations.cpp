@@ -19,7 +19,7 @@ Message told_by(const Error& error, const AgentRecord& agent) {
 void Generations::generate(const Asker& asker, const Message& message) {
   auto made = work_of(models_, agents_, asker, message);
   if (!made) return replies_.refuse(asker, made.error());
-  const WorkRef work = *made;
+  const WorkRef work = std::move(*made);
   work->deadline = deadlines_.after(work->deadline_seconds, [this, work] { expire(work); });
   works_.push_back(work);
   line_.add(work);

@@ -65,8 +65,11 @@ Status check_follows(const Registry& registry, const std::string& name,
   const Pool* pool = registry.find(name);
   const bool follows = pool == nullptr ? past.empty() : pool->current->segments == past;
   if (follows) return {};
-  return fail(ErrorCode::usage,
-              cat("pool '", name, "' was written by another request meanwhile: ask again"), name);
+  const std::string now = pool == nullptr ? "gone" : cat("version ", pool->current->number);
+  return fail(ErrorCode::conflict,
+              cat("pool '", name, "' was written by another request meanwhile and is now ", now,
+                  ": ask again"),
+              name, now);
 }
 
 struct Length {

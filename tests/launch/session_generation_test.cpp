@@ -1,13 +1,42 @@
 // Generations that wait for versions, run out of time, or lose their client.
 #include <gtest/gtest.h>
 
-#include "tests/launch/fake_runtime.h"
+#include <csignal>
+#include <fstream>
+
+#include "tests/launch/clock_runtime.h"
 
 namespace polykv {
 namespace {
 
 using testing::expect_error;
 using testing::fake_options;
+
+class SessionStop : public testing::ClockRuntime {
+ protected:
+  // Returns once it stands still: a signal that comes before that would still end it.
+  static void stand_still(pid_t pid) {
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    std::string state;
+    while (state != "T") {
+      std::ifstream stat(cat("/proc/", pid, "/stat"));
+      std::string id, name;
+      stat >> id >> name >> state;
+    }
+  }
+};
+
+TEST_F(SessionStop, agent_that_does_not_listen_is_killed_after_a_while) {
+  start_with_agents(2, clock_options());
+  stand_still(static_cast<pid_t>(agent_status("a01").integer("pid")));
+  ASSERT_TRUE(client().ask(Message("agents_stop").set("agent", "a01")));
+  pass_seconds(4);
+  EXPECT_EQ(agent_status("a01").text("state"), "idle");
+  pass_seconds(1);
+  while (agent_status("a01").text("state") != "ended") {
+  }
+  expect_answer("hello", "a02");
+}
 
 class SessionGeneration : public testing::FakeRuntime {
  protected:

@@ -205,7 +205,7 @@ TEST_F(SessionWriter, segment_follows_only_the_version_that_it_was_computed_on) 
   Message prefill("prefill");
   prefill.set_id("job", 0).set("pool", "w");
   prefill.set("codecs", std::vector<std::string>{"f32", "f32"});  // the same pool twice
-  expect_error(client().ask_with_memory(prefill, memory->get(), 2), ErrorCode::usage,
+  expect_error(client().ask_with_memory(prefill, memory->get(), 2), ErrorCode::conflict,
                {"'w-f32'", "meanwhile"});
   const auto pools = status().objects("pools");
   ASSERT_EQ(pools.size(), 1u);
