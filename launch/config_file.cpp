@@ -99,7 +99,7 @@ class Section {
   }
 
   std::string resolved(const std::string& path) const {
-    if (path.empty() || path == "-") return path;
+    if (path.empty() || path == "-" || path == kNoWriter) return path;
     return (std::filesystem::path(file_).parent_path() / path).string();
   }
 

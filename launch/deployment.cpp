@@ -16,7 +16,8 @@ namespace {
 constexpr size_t kNameBytesMax = 64;
 
 void make_absolute(std::string& path) {
-  if (!path.empty() && path != "-") path = std::filesystem::absolute(path).string();
+  if (!path.empty() && path != "-" && path != kNoWriter)
+    path = std::filesystem::absolute(path).string();
 }
 
 std::unexpected<Error> wrong(const std::string& sentence, const std::string& value = {},
@@ -152,7 +153,8 @@ Status check_deployment(const Deployment& deployment) {
 SupervisorOptions supervisor_options(const Deployment& deployment) {
   SupervisorOptions options;
   for (const ModelEntry& model : deployment.models) {
-    options.models.push_back({model.name, model.file, model.chat_format});
+    options.models.push_back(
+        {model.name, model.file, model.chat_format, deployment.writer == kNoWriter});
   }
   options.writer_program = deployment.writer;
   options.agent_program = deployment.agent_program;

@@ -42,6 +42,7 @@ struct Deployment {
   bool operator==(const Deployment&) const = default;
 };
 
+inline constexpr const char* kNoWriter = "none";  // as `writer`: it is started by hand
 inline constexpr int64_t kThreadsMax = 1024;
 inline constexpr int64_t kSecondsMax = 1'000'000'000;
 

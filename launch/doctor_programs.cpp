@@ -11,6 +11,7 @@
 #include "ipc/fd_socket.h"
 #include "ipc/process.h"
 #include "launch/client.h"
+#include "launch/deployment.h"
 #include "launch/doctor.h"
 
 namespace polykv {
@@ -145,6 +146,7 @@ Finding look_at_model(const std::string& file) {
 }
 
 Finding look_at_writer(const std::string& program) {
+  if (program == kNoWriter) return {"writer", Verdict::ok, "is started by hand"};
   auto version = output_of(program, "--version");
   if (version)
     return {"writer", Verdict::ok, cat(program, " ", *version, " starts, libtorch loads")};

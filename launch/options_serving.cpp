@@ -24,7 +24,8 @@ void add_supervisor_options(CLI::App& app, Draft& draft) {
   add_threads(app, "--writer-threads", deployment.writer_threads, "Threads for prefill");
   app.add_option("--isa", deployment.isa,
                  "Force agents' kernels by name (ref, avx2, avx512, avx512vbmi)");
-  app.add_option("--writer", deployment.writer, "Path of polykv-writer");
+  app.add_option("--writer", deployment.writer,
+                 "Path of polykv-writer, or none: it is started by hand");
   app.add_option("--agent-program", deployment.agent_program, "Path of polykv-agent");
   app.add_option("--log-level", deployment.log_level, "debug, info, warning or error");
   app.add_option("--log-format", deployment.log_format, "text, or json: one object a line");

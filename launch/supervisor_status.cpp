@@ -8,7 +8,8 @@ namespace {
 
 Message agent_status(const AgentRecord& agent) {
   Message status("agent_status");
-  const bool alive = agent.state != AgentRecord::State::ended;
+  // Pid 0: an agent by hand whose process cannot be seen from here.
+  const bool alive = agent.state != AgentRecord::State::ended && agent.pid > 0;
   const auto use = alive ? memory_use(agent.pid) : Result<MemoryUse>(MemoryUse{});
   status.set("agent", agent.name).set("pid", agent.pid).set("state", agent.state_name());
   status.set("model", agent.model).set("pool", agent.pool).set("version", agent.version);

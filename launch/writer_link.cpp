@@ -10,7 +10,11 @@ namespace polykv {
 
 Status WriterLink::start() {
   state_ = State::starting;
-  if (options_.by_hand) return {};
+  if (options_.by_hand) {
+    log_line(LogLevel::info,
+             cat("waiting for a writer: polykv-writer --runtime ", options_.runtime));
+    return {};
+  }
   std::vector<std::string> arguments = {"--runtime", options_.runtime, "--threads",
                                         cat(options_.n_threads)};
   if (!options_.chat_format.empty()) {

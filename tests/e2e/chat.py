@@ -52,7 +52,7 @@ class Chat(harness.Case):
         self.assertEqual(self.pool()["version"], 1)
 
     def test_new_forgets_and_unknown_commands_are_refused(self):
-        _, said = self.chat("Say one thing.", "/new", "Say another.", "/help", "/quit", "never read")
+        _, said = self.chat("Say one thing.", "/new", "Say another.", "/help", "/quit", "unread")
         second = re.findall(r"(\d+) prompt tokens, (\d+) of them reused", said)[1]
         self.assertLess(int(second[0]), 20, "what was said before was not said again")
         self.assertIn("/undo", said)

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <optional>
 
 #include "launch/config_file.h"
@@ -155,6 +156,27 @@ reserve = 100
   EXPECT_EQ(made.pools.at(1).ttl_seconds, 60);
   const Deployment again = deployment({"up", "--config", file(print_config(made))});
   EXPECT_TRUE(again == made) << print_config(made) << "\nread back as\n" << print_config(again);
+}
+
+TEST_F(Options, the_example_in_the_documents_is_a_deployment) {
+  std::ifstream in(POLYKV_SOURCE_DIR "/docs/deploying.md");
+  const std::string page(std::istreambuf_iterator<char>(in), {});
+  const size_t begin = page.find("```toml\n") + 8;
+  ASSERT_LT(begin, page.size());
+  const Deployment made =
+      deployment({"up", "--config", file(page.substr(begin, page.find("```", begin) - begin))});
+  EXPECT_EQ(made.models.size(), 2u);
+  ASSERT_EQ(made.pools.size(), 2u);
+  EXPECT_EQ(made.pools[1].model, "large");
+  EXPECT_EQ(made.budget_bytes, 4'000'000'000u);
+}
+
+TEST_F(Options, no_writer_is_no_path) {
+  const Deployment made = deployment({"up", "--model", "/m", "--writer", "none"});
+  EXPECT_EQ(made.writer, "none");
+  EXPECT_TRUE(supervisor_options(made).models.at(0).writer_by_hand);
+  const Deployment other = deployment({"up", "--model", "/m"});
+  EXPECT_FALSE(supervisor_options(other).models.at(0).writer_by_hand);
 }
 
 TEST_F(Options, models_get_names_the_first_main_and_the_others_their_files) {
