@@ -118,7 +118,8 @@ void AgentKeeper::hello(const std::string& routing, const Message& message, pid_
   if (!model) return replies_.refuse(asker, model.error());
   AgentRecord* agent = agents_.find(name);
   if (agent != nullptr && is_taken(*agent, routing)) {
-    log_line(LogLevel::warning, cat("a second agent named '", name, "' was sent away"));
+    log_line(LogLevel::warning, cat("a second agent named '", name, "' was sent away"),
+             {{"agent", name}});
     replies_.refuse(asker, {ErrorCode::usage,
                             cat("there is an agent '", name, "' already (pid ", agent->pid,
                                 "): choose another name"),
@@ -141,7 +142,7 @@ void AgentKeeper::hello(const std::string& routing, const Message& message, pid_
   agent->state = AgentRecord::State::idle;
   for (const std::string& fallback : message.texts("fallbacks")) {
     fallbacks_.push_back(cat("agent ", name, ": ", fallback));
-    log_line(LogLevel::warning, fallbacks_.back());
+    log_line(LogLevel::warning, fallbacks_.back(), {{"agent", name}});
   }
   announce(*agent,
            Message("agent_born").set("version", agent->version).set("restarts", agent->restarts));
@@ -185,7 +186,11 @@ void AgentKeeper::ended(AgentRecord& agent, const std::string& how) {
                     cat("agent ", agent.name, " (pid ", agent.pid, ") ended: ", story),
                     story,
                     {}};
-  log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message);
+  log_line(agent.stopping ? LogLevel::info : LogLevel::warning, error.message,
+           {{"agent", agent.name},
+            {"model", agent.model},
+            {"pool", agent.pool},
+            {"version", cat(agent.version)}});
   announce(agent, Message("agent_ended").set("story", story));
   events_.lost(agent, error);
   if (was_starting) settle_start(agent.name, &error);

@@ -159,8 +159,13 @@ Result<Message> Commits::publish(const Open& open, const AgentRecord& agent, con
   pools_.used(open.model, open.pool);
   Message ready = pool_ready(open.pool, **version);
   replies_.announce("pool", ready.set("model", open.model));
-  log_line(LogLevel::info, cat("pool ", open.pool, " version ", (*version)->number,
-                               ": a turn of agent ", agent.name, ", ", n_tokens, " tokens"));
+  log_line(LogLevel::info,
+           cat("pool ", open.pool, " version ", (*version)->number, ": a turn of agent ",
+               agent.name, ", ", n_tokens, " tokens"),
+           {{"request", open.asker.request},
+            {"agent", agent.name},
+            {"model", open.model},
+            {"pool", open.pool}});
   Message committed("committed");
   committed.set("pool", open.pool).set("model", open.model).set("version", (*version)->number);
   committed.set("agent", agent.name).set("pid", agent.pid).set("turn_tokens", n_tokens);

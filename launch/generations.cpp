@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "ipc/log.h"
+
 namespace polykv {
 namespace {
 
@@ -128,6 +130,14 @@ void Generations::done(AgentRecord& agent, Message answer) {
                       static_cast<uint32_t>(n_tokens)});
   }
   answer.set("model", work->model).set("pid", agent.pid).set("attach_ms", agent.attach_ms);
+  log_line(LogLevel::info,
+           cat("answered: ", answer.integer("tokens"), " tokens, ", answer.text("reason")),
+           {{"request", work->asker.request},
+            {"client", work->asker.client},
+            {"agent", agent.name},
+            {"model", work->model},
+            {"pool", agent.pool},
+            {"version", cat(agent.version)}});
   free_agent(agent);
   this->answer(work, member, std::move(answer));
 }
