@@ -78,6 +78,24 @@ float add_up(const float* x, uint32_t n) {
 
 }  // namespace
 
+SplitScratch cut_scratch(const SplitCall& call) {
+  const size_t dim = call.k->shape.head_dim, n = call.n_queries;
+  const size_t past_line = reinterpret_cast<uintptr_t>(call.scratch) % 64;
+  SplitScratch s{};
+  s.scores = call.scratch + (64 - past_line) % 64 / sizeof(float);
+  s.tile = s.scores + n * kScoreStride;
+  float* codes = s.tile + kTileRows * dim;
+  float* q = codes + kTileRows * dim / 4 + 16;
+  float* weights = q + n * dim / 2;
+  s.codes = reinterpret_cast<uint8_t*>(codes);
+  s.q = reinterpret_cast<int8_t*>(q);
+  s.weights = reinterpret_cast<int8_t*>(weights);
+  s.q_step = weights + n * kTileRows / 2;
+  s.p_step = s.q_step + n;
+  s.q_start = reinterpret_cast<int32_t*>(s.p_step + n);
+  return s;
+}
+
 void start_values(const SplitCall& call, uint32_t query, float coded) {
   const PlaneView& v = *call.v;
   const uint32_t dim = v.shape.head_dim;

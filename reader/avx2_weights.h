@@ -29,6 +29,7 @@ struct SplitScratch {
   const uint8_t* ahead;
   uint32_t ahead_step;  // bytes for each 4 dimensions of K or, 64 dimensions a time, tokens of V
 };
+SplitScratch cut_scratch(const SplitCall& call);
 
 // Scores of the call's rows, [n_queries, kScoreStride], become exp(score - max), with max and sum.
 // Starts acc and acc_rotated: zero, but the mean of V counts once for each coded row.

@@ -24,24 +24,6 @@ struct SplitWalk {
   template <int N>
   using Batch = avx2::Batch<N>;
 
-  static Scratch cut_scratch(const SplitCall& call) {
-    const size_t dim = call.k->shape.head_dim, n = call.n_queries;
-    const size_t past_line = reinterpret_cast<uintptr_t>(call.scratch) % 64;
-    Scratch s{};
-    s.scores = call.scratch + (64 - past_line) % 64 / sizeof(float);
-    s.tile = s.scores + n * avx2::kScoreStride;
-    float* codes = s.tile + kTileRows * dim;
-    float* q = codes + kTileRows * dim / 4 + 16;
-    float* weights = q + n * dim / 2;
-    s.codes = reinterpret_cast<uint8_t*>(codes);
-    s.q = reinterpret_cast<int8_t*>(q);
-    s.weights = reinterpret_cast<int8_t*>(weights);
-    s.q_step = weights + n * kTileRows / 2;
-    s.p_step = s.q_step + n;
-    s.q_start = reinterpret_cast<int32_t*>(s.p_step + n);
-    return s;
-  }
-
   // Calls step(first query, Batch<N>) until all are done, at most Most at a time.
   template <int Most, class Step>
   static void in_batches(uint32_t n, const Step& step) {
@@ -98,7 +80,7 @@ struct SplitWalk {
 
   static void attend(const SplitCall& call) {
     if (call.row_begin >= call.row_end) return attend_split_ref(call);  // writes the empty state
-    Scratch scratch = cut_scratch(call);
+    Scratch scratch = avx2::cut_scratch(call);
     const PlaneView &k = *call.k, &v = *call.v;
     Isa::prepare(call, scratch);
     avx2::Block block{};

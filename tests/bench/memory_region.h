@@ -40,9 +40,9 @@ inline double best_tenth(std::vector<double>& times) {
   return *at;
 }
 
-// Runs work(i) for `units` equal parts of the bytes, one after the other, in turns with plain reading
-// of the same parts, and reports GB/s of both and the share. Short parts find gaps between other
-// programs' turns; all the bytes together should not fit the caches.
+// Runs work(i) for `units` equal parts of the bytes, one after the other, in turns with plain
+// reading of the same parts, and reports GB/s of both and the share. Short parts find gaps between
+// other programs' turns; all the bytes together should not fit the caches.
 template <class State, class Work>
 void compare_with_reading(State& state, std::span<const std::byte> bytes, size_t units,
                           const Work& work) {
