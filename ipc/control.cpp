@@ -52,6 +52,9 @@ void raise_file_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Before its listener is closed: libzmq leaks what it would still tell.
+void stop_monitor(zmq::socket_t& socket) { ::zmq_socket_monitor(socket.handle(), nullptr, 0); }
+
 bool has_input(zmq::socket_t& socket) {
   return (socket.get(zmq::sockopt::events) & ZMQ_POLLIN) != 0;
 }
@@ -178,7 +181,6 @@ Status check_identity(const std::string& identity) {
 std::unexpected<Error> server_ended() {
   return fail(ErrorCode::not_running, "the runtime closed the connection: it ended or was killed");
 }
-
 std::string endpoint(const std::string& path) { return "ipc://" + path; }
 
 }  // namespace
@@ -189,7 +191,7 @@ struct ControlServer::State {
   zmq::socket_t bus{context, zmq::socket_type::xpub};
   Senders senders;
   Wakeup wakeup;
-
+  ~State() { stop_monitor(router); }
   void update() { wakeup.update(router, senders.events()); }
   void bind(const std::string& control_path, const std::string& bus_path) {
     set_common(router);
@@ -277,7 +279,6 @@ std::vector<std::string> ControlServer::take_vanished() {
     return {};
   }
 }
-
 int ControlServer::poll_fd() const { return state_->wakeup.fd(); }
 
 struct ControlClient::State {
@@ -286,7 +287,7 @@ struct ControlClient::State {
   zmq::socket_t bus{context, zmq::socket_type::sub};
   zmq::socket_t monitor{context, zmq::socket_type::pair};
   bool ended = false;  // the monitor has told of the server's end: nothing is sent any more
-
+  ~State() { stop_monitor(dealer); }
   void connect(const std::string& path, const std::string& identity) {
     set_common(dealer);
     dealer.set(zmq::sockopt::routing_id, identity);
