@@ -37,6 +37,7 @@ constexpr std::array kNames{
     Name{ErrorCode::cancelled, "cancelled"},
     Name{ErrorCode::conflict, "conflict"},
     Name{ErrorCode::protocol_version, "protocol_version"},
+    Name{ErrorCode::forbidden, "forbidden"},
     Name{ErrorCode::internal, "internal"},
 };
 

@@ -39,6 +39,7 @@ enum class ErrorCode : int {
   cancelled = 21,             // the request was cancelled
   conflict = 22,              // another request changed the same thing first
   protocol_version = 23,      // the other side speaks another version of the protocol
+  forbidden = 24,             // the runtime belongs to another user
   internal = 70,              // a promise inside polykv was broken
 };
 

@@ -15,13 +15,22 @@ bool refuse(FdSocket& socket, const Error& error, const std::string& request) {
   return static_cast<bool>(socket.try_send(message.dump()));
 }
 
+Status check_user(uid_t uid) {
+  if (uid == ::geteuid() || uid == 0) return {};
+  return fail(ErrorCode::forbidden,
+              cat("this runtime belongs to user ", ::geteuid(), ", you are user ", uid,
+                  ": start one of your own"),
+              cat(uid), cat(::geteuid()));
+}
+
 void Leases::accept() {
   auto socket = listener_.accept();
   if (!socket) return;
   const auto peer = socket->peer();
-  if (!peer || (peer->uid != ::geteuid() && peer->uid != 0)) {
-    log_line(LogLevel::warning, "refused a connection of another user");
-    return;
+  if (!peer) return;
+  if (auto good = check_user(peer->uid); !good) {
+    log_line(LogLevel::warning, cat("refused a connection of user ", peer->uid));
+    return (void)refuse(*socket, good.error());
   }
   Link& link = links_.emplace_back();
   link.id = next_id_++;

@@ -56,6 +56,9 @@ class Leases {
   uint64_t next_id_ = 1;
 };
 
+// Only the runtime's own user and root may talk to it, whatever the directory's mode says.
+Status check_user(uid_t uid);
+
 // An error as the answer to a request by link; false if it could not be sent.
 bool refuse(FdSocket& socket, const Error& error, const std::string& request = "");
 

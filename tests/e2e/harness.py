@@ -23,7 +23,7 @@ DEADLINE_S = 300  # for any wait: a test that gets there has failed
 USAGE, BAD_MODEL, UNSUPPORTED, BAD_TEXT, TOO_LONG = 2, 3, 4, 5, 6
 UNKNOWN_CODEC, BAD_AGENTS, BUSY, PATH_TOO_LONG, MEMORY = 7, 8, 9, 10, 11
 FINGERPRINT, AGENT_LOST, NOT_RUNNING = 12, 15, 17
-CANCELLED = 21
+VERSION_GONE, CANCELLED = 20, 21
 
 
 def await_true(what, condition, deadline_s=DEADLINE_S):

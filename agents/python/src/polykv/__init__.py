@@ -7,7 +7,7 @@
 from ._protocol import Options
 from .aio import AsyncClient, AsyncConversation, AsyncPool, AsyncStream
 from .errors import (AgentLost, BadAgentCount, BadMessage, BadText, Cancelled, Conflict,
-                     ContextTooLong, MemoryLimit, NotRunning, PathTooLong, PolykvError,
+                     ContextTooLong, Forbidden, MemoryLimit, NotRunning, PathTooLong, PolykvError,
                      ProtocolVersion, TimedOut, UnknownCodec, UsageError, VersionGone, WriterLost)
 from .sync import Client, Conversation, Pool, Stream
 from .values import (AgentBorn, AgentEnded, AgentStatus, Answer, Committed, Event, GroupAnswer,
@@ -23,8 +23,8 @@ __all__ = [
     "AgentBorn", "AgentEnded", "AgentLost", "AgentStatus", "Answer", "AsyncClient",
     "AsyncConversation", "AsyncPool", "AsyncStream", "BadAgentCount", "BadMessage", "BadText",
     "Cancelled", "Client", "Committed", "Conflict", "ContextTooLong", "Conversation", "Event",
-    "GroupAnswer", "GroupStarted", "Member", "MemoryLimit", "ModelStatus", "NotRunning", "Options",
-    "PathTooLong", "Pool", "PoolDropped", "PoolReady", "PoolStatus", "PolykvError", "Progress",
+    "Forbidden", "GroupAnswer", "GroupStarted", "Member", "MemoryLimit", "ModelStatus",
+    "NotRunning", "Options", "PathTooLong", "Pool", "PoolDropped", "PoolReady", "PoolStatus", "PolykvError", "Progress",
     "ProtocolVersion", "Snapshot", "Stream", "TimedOut", "TokenText", "UnknownCodec", "UsageError",
     "VersionGone", "VersionStatus", "WriterLost", "aconnect", "connect",
 ]

@@ -104,6 +104,11 @@ class ProtocolVersion(PolykvError):
     default_code = "protocol_version"
 
 
+class Forbidden(PolykvError):
+    """The runtime belongs to another user."""
+    default_code = "forbidden"
+
+
 _CLASSES = {kind.default_code: kind for kind in PolykvError.__subclasses__()}
 
 
