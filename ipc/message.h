@@ -32,33 +32,33 @@ class Message {
   std::string type() const;
   // Under another type, with those fields that it has, too.
   Message renamed(std::string_view type) const;
-  bool has(std::string_view field) const;
+  bool has(std::string_view name) const;
 
-  Message& set(std::string_view field, std::string_view value);
-  Message& set(std::string_view field, const char* value) {
-    return set(field, std::string_view(value));
+  Message& set(std::string_view name, std::string_view value);
+  Message& set(std::string_view name, const char* value) {
+    return set(name, std::string_view(value));
   }
-  Message& set(std::string_view field, int64_t value);
-  Message& set(std::string_view field, double value);
-  Message& set(std::string_view field, bool value);
-  Message& set(std::string_view field, const std::vector<std::string>& values);
-  Message& set(std::string_view field, const std::vector<int64_t>& values);
-  Message& set(std::string_view field, const std::vector<Message>& values);  // nested objects
-  Message& set(std::string_view field, const Message& value);                // a nested object
+  Message& set(std::string_view name, int64_t value);
+  Message& set(std::string_view name, double value);
+  Message& set(std::string_view name, bool value);
+  Message& set(std::string_view name, const std::vector<std::string>& values);
+  Message& set(std::string_view name, const std::vector<int64_t>& values);
+  Message& set(std::string_view name, const std::vector<Message>& values);  // nested objects
+  Message& set(std::string_view name, const Message& value);                // a nested object
   template <std::integral T>
-  Message& set(std::string_view field, T value) {
-    return set(field, static_cast<int64_t>(value));
+  Message& set(std::string_view name, T value) {
+    return set(name, static_cast<int64_t>(value));
   }
   // 64-bit ids travel as decimal strings.
   Message& set_id(std::string_view field, uint64_t id) { return set(field, cat(id)); }
 
-  std::string text(std::string_view field, std::string_view otherwise = "") const;
-  int64_t integer(std::string_view field, int64_t otherwise = 0) const;
-  double number(std::string_view field, double otherwise = 0) const;
-  bool flag(std::string_view field, bool otherwise = false) const;
+  std::string text(std::string_view name, std::string_view otherwise = "") const;
+  int64_t integer(std::string_view name, int64_t otherwise = 0) const;
+  double number(std::string_view name, double otherwise = 0) const;
+  bool flag(std::string_view name, bool otherwise = false) const;
   uint64_t id(std::string_view field) const;
-  std::vector<std::string> texts(std::string_view field) const;
-  std::vector<int64_t> integers(std::string_view field) const;
+  std::vector<std::string> texts(std::string_view name) const;
+  std::vector<int64_t> integers(std::string_view name) const;
   std::vector<Message> objects(std::string_view field) const;
 
   Message(const Message&);

@@ -92,7 +92,7 @@ bool Leases::grant(Link& link, const Message& attach) {
 }
 
 bool Leases::send_grant(Link& link, const HeldImage& image, const Version& version,
-                        Message granted) {
+                        const Message& granted) {
   std::vector<UniqueFd> opened;
   std::vector<int> fds;
   const auto add = [&](int fd) {

@@ -47,7 +47,8 @@ class Leases {
   uint64_t rename(const std::string& model, const std::string& pool, const std::string& name);
 
  private:
-  bool send_grant(Link& link, const HeldImage& image, const Version& version, Message granted);
+  bool send_grant(Link& link, const HeldImage& image, const Version& version,
+                  const Message& granted);
 
   FdListener listener_;
   Models& models_;

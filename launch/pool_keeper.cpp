@@ -142,7 +142,10 @@ std::vector<PoolOfModel> PoolKeeper::droppable() const {
       found.push_back({use->second.last, {model.get(), name}});
     }
   }
-  std::ranges::stable_sort(found, {}, [](const auto& one) { return one.first; });
+  // Of two used at the same time the first by name goes first.
+  std::ranges::sort(found, [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.pool) < std::tie(b.first, b.second.pool);
+  });
   std::vector<PoolOfModel> pools;
   for (auto& [last, pool] : found) pools.push_back(std::move(pool));
   return pools;

@@ -33,7 +33,7 @@ struct Kernels {
   MatmulFn matmul;
   SwigluFn swiglu;
 };
-inline constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
+constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
   return (n_cols + 15) / 16 * 16 * 2;  // two rows
 }
 

@@ -91,7 +91,7 @@ Status ScalingReader::factors(const std::vector<float>& said) {
 }
 
 Status ScalingReader::run() {
-  std::string_view type = "";
+  std::string_view type;
   constexpr std::string_view kType = "rope.scaling.type";
   if (file_.has(kType)) {
     auto said = file_.text(kType);
@@ -99,11 +99,11 @@ Status ScalingReader::run() {
     type = *said;
   }
   if (type == "llama3") return llama3();
-  if (type != "" && type != "none" && type != "default" && type != "linear") {
+  if (!type.empty() && type != "none" && type != "default" && type != "linear") {
     return unsupported(cat("RoPE scaling of the kind \"", type, "\" is not supported"),
                        std::string(type));
   }
-  auto done = type == "" || type == "linear" ? linear() : Status{};
+  auto done = type.empty() || type == "linear" ? linear() : Status{};
   if (!done) return done;
   auto said = file_.rope_factors();
   if (!said) return pass(said);

@@ -89,7 +89,7 @@ std::vector<json> out_of_range(const Field& field) {
       return {json::array({1})};
     case FieldKind::text: {
       std::vector<json> wrong{std::string(static_cast<size_t>(field.high) + 1, 'x')};
-      if (field.low > 0) wrong.push_back("");
+      if (field.low > 0) wrong.emplace_back("");
       return wrong;
     }
     default:

@@ -22,8 +22,8 @@ class SessionCancel : public testing::ClockRuntime {
     return Message("pool_create").set("pool", pool).set("codec", "k4v4").set("text", text);
   }
   // A request that the writer has begun.
-  std::string begun(Message request) {
-    const std::string id = sent(std::move(request));
+  std::string begun(const Message& request) {
+    const std::string id = sent(request);
     EXPECT_EQ(next(id).type(), "progress");
     return id;
   }

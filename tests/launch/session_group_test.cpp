@@ -13,7 +13,7 @@ using testing::expect_error;
 
 struct MemberWish {
   std::string prompt;
-  std::string agent = "";
+  std::string agent = {};
   int64_t seed = -1;
 };
 

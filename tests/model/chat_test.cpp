@@ -104,7 +104,8 @@ TEST_F(ChatFixture, AConversationReadsAsTheTemplateWritesIt) {
   for (const auto& entry : read()) {
     formats.insert(entry["format"]);
     for (const auto& one : entry["conversations"]) {
-      EXPECT_EQ(text_of(format_of(entry).opening(turns_of(one["messages"]))), one["text"])
+      EXPECT_EQ(text_of(format_of(entry).opening(turns_of(one["messages"]))),
+                one["text"].get<std::string>())
           << entry["format"];
     }
   }
@@ -113,7 +114,8 @@ TEST_F(ChatFixture, AConversationReadsAsTheTemplateWritesIt) {
 
 TEST_F(ChatFixture, TemplatesAreRecognised) {
   for (const auto& entry : read()) {
-    EXPECT_EQ(recognise_chat_format(entry["recognised"].get<std::string>()), entry["format"]);
+    EXPECT_EQ(recognise_chat_format(entry["recognised"].get<std::string>()),
+              entry["format"].get<std::string>());
   }
   EXPECT_EQ(recognise_chat_format(""), std::nullopt);
   EXPECT_EQ(recognise_chat_format("[INST][/INST][SYSTEM_PROMPT]"), std::nullopt);
