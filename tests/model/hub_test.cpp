@@ -59,7 +59,8 @@ TEST_P(Hub, TokenisesAsTheSameVocabularyFromGgufDoes) {
   const ModelImage image = open_image(RawImage(kFixtures + "hub_" + name));
   const auto tokenizer = Tokenizer::create(image);
   std::ifstream file(kFixtures + (name == "llama" ? "vocab_llamabpe.json" : "vocab_qwen2.json"));
-  for (const auto& sample : json::parse(file)["samples"]) {
+  const json vocabulary = json::parse(file);
+  for (const auto& sample : vocabulary["samples"]) {
     EXPECT_EQ(*tokenizer->encode(sample[0].get<std::string>()),
               sample[1].get<std::vector<uint32_t>>())
         << sample[0];
