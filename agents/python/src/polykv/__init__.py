@@ -24,7 +24,8 @@ __all__ = [
     "AsyncConversation", "AsyncPool", "AsyncStream", "BadAgentCount", "BadMessage", "BadText",
     "Cancelled", "Client", "Committed", "Conflict", "ContextTooLong", "Conversation", "Event",
     "Forbidden", "GroupAnswer", "GroupStarted", "Member", "MemoryLimit", "ModelStatus",
-    "NotRunning", "Options", "PathTooLong", "Pool", "PoolDropped", "PoolReady", "PoolStatus", "PolykvError", "Progress",
-    "ProtocolVersion", "Snapshot", "Stream", "TimedOut", "TokenText", "UnknownCodec", "UsageError",
-    "VersionGone", "VersionStatus", "WriterLost", "aconnect", "connect",
+    "NotRunning", "Options", "PathTooLong", "PolykvError", "Pool", "PoolDropped", "PoolReady",
+    "PoolStatus", "Progress", "ProtocolVersion", "Snapshot", "Stream", "TimedOut", "TokenText",
+    "UnknownCodec", "UsageError", "VersionGone", "VersionStatus", "WriterLost", "aconnect",
+    "connect",
 ]
