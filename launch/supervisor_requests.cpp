@@ -12,11 +12,6 @@ std::unexpected<Error> needs_id(const std::string& type) {
               cat("'", type, "' needs an \"id\", so that its answer can be told"), type);
 }
 
-Message refusal(const Error& error, const std::string& request) {
-  Message message = error_message(error);
-  return request.empty() ? message : message.set("id", request);
-}
-
 }  // namespace
 
 void Supervisor::handle_request(const Request& request) {
@@ -24,8 +19,7 @@ void Supervisor::handle_request(const Request& request) {
   if (auto good = check_user(request.uid); !good) message = pass(good);
   if (!message) {
     const std::string id = id_of_refused(request.text);
-    (void)control_.send(request.sender, refusal(message.error(), id));
-    return;
+    return replies_.refuse({.client = request.sender, .link = 0, .request = id}, message.error());
   }
   if (message->type() == "agent_hello") {
     const Link* lease = leases_.of_agent(message->text("agent"));

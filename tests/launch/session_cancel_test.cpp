@@ -61,6 +61,15 @@ class SessionCancel : public testing::ClockRuntime {
     EXPECT_TRUE(shared);
     return shared ? std::move(*shared) : UniqueFd();
   }
+  // A connection with a request, "r1", that the writer has begun.
+  FdSocket begun_by_link() {
+    auto link = FdSocket::connect(runtime() + "/fd");
+    Message request = Message("pool_create").set("pool", "main").set("codec", "k4v4");
+    const UniqueFd text = memory(kUntilDropped);
+    check(link && link->send(request.set("id", "r1").dump(), {text.get()}), "a link can be made");
+    EXPECT_TRUE(link->receive());  // its progress
+    return std::move(*link);
+  }
 };
 
 TEST_F(SessionCancel, stops_what_the_writer_is_at_and_frees_the_name) {
@@ -147,30 +156,18 @@ TEST_F(SessionCancel, requests_of_a_vanished_client_are_dropped) {
 }
 
 TEST_F(SessionCancel, request_by_a_link_ends_with_the_link) {
-  {
-    auto link = FdSocket::connect(runtime() + "/fd");
-    ASSERT_TRUE(link);
-    Message request = Message("pool_create").set("pool", "main").set("codec", "k4v4");
-    const UniqueFd text = memory(kUntilDropped);
-    ASSERT_TRUE(link->send(request.set("id", "r1").dump(), {text.get()}));
-    ASSERT_TRUE(link->receive());  // its progress
-  }
+  (void)begun_by_link();
   expect_writer_idle_again();
   ASSERT_TRUE(create("main"));
 }
 
 TEST_F(SessionCancel, works_by_link_too) {
-  auto link = FdSocket::connect(runtime() + "/fd");
-  ASSERT_TRUE(link);
-  Message request = Message("pool_create").set("pool", "main").set("codec", "k4v4");
-  const UniqueFd text = memory(kUntilDropped);
-  ASSERT_TRUE(link->send(request.set("id", "r1").dump(), {text.get()}));
-  ASSERT_TRUE(link->receive());  // its progress
-  ASSERT_TRUE(link->send(Message("cancel").set("id", "r2").set("request", "r1").dump()));
-  const auto answer = link->receive();
+  FdSocket link = begun_by_link();
+  ASSERT_TRUE(link.send(Message("cancel").set("id", "r2").set("request", "r1").dump()));
+  const auto answer = link.receive();
   ASSERT_TRUE(answer);
   EXPECT_EQ(Message::parse(answer->text)->text("code"), "cancelled");
-  const auto ok = link->receive();
+  const auto ok = link.receive();
   ASSERT_TRUE(ok);
   EXPECT_EQ(Message::parse(ok->text)->text("id"), "r2");
 }

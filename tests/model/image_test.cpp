@@ -5,6 +5,7 @@
 
 #include "model/image_format.h"
 #include "model/token_tables.h"
+#include "tests/model/packed.h"
 #include "tests/model/temp_file.h"
 #include "tests/model/tiny_model.h"
 
@@ -12,19 +13,8 @@ namespace polykv {
 namespace {
 
 using test::GgufWriter;
-
-Result<UniqueFd> pack(const GgufWriter& file, std::vector<std::string>* notices = nullptr) {
-  const test::TempFile on_disk(file.bytes());
-  return pack_image(on_disk.path(), memory_room(), {}, notices);
-}
-
-ModelImage mapped(const GgufWriter& file) {
-  auto fd = pack(file);
-  check(fd.has_value(), fd ? "" : fd.error().message.c_str());
-  auto image = ModelImage::map(std::move(*fd), true);
-  check(image.has_value(), image ? "" : image.error().message.c_str());
-  return std::move(*image);
-}
+using test::mapped;
+using test::pack;
 
 float half_at(const std::string& data, size_t at) {
   uint16_t bits;

@@ -7,13 +7,15 @@
 
 #include "model/kernels.h"
 #include "model/weight_layout.h"
-#include "tests/model/temp_file.h"
+#include "tests/model/packed.h"
 #include "tests/model/tiny_model.h"
 
 namespace polykv {
 namespace {
 
 using test::GgufWriter;
+using test::mapped;
+using test::pack;
 
 constexpr const char* kUnderTest = "blk.0.ffn_down.weight";
 constexpr uint32_t kRows = test::kTinyWidth, kColumns = 256;
@@ -79,19 +81,6 @@ GgufWriter model_with(const Quants& quants) {
   for (uint32_t r = 0; r < kRows; ++r) data += quants.rows[r % quants.rows.size()];
   file.tensors.push_back({kUnderTest, static_cast<uint32_t>(quants.type), {kColumns, kRows}, data});
   return file;
-}
-
-Result<UniqueFd> pack(const GgufWriter& file, std::vector<std::string>* notices = nullptr) {
-  const test::TempFile on_disk(file.bytes());
-  return pack_image(on_disk.path(), memory_room(), {}, notices);
-}
-
-ModelImage mapped(const GgufWriter& file) {
-  auto fd = pack(file);
-  check(fd.has_value(), fd ? "" : fd.error().message.c_str());
-  auto image = ModelImage::map(std::move(*fd), true);
-  check(image.has_value(), image ? "" : image.error().message.c_str());
-  return std::move(*image);
 }
 
 bool is_k(GgufType type) {
