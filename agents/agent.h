@@ -23,6 +23,7 @@ namespace polykv {
 struct AgentOptions {
   AttachOptions attach;
   unsigned n_threads = 1;
+  unsigned n_lanes = 1;    // generations at once, 1..kLanesMax
   bool verify = false;     // check every checksum of every segment
   std::string isa;         // force kernels by name; "" = the best
   int64_t started_ns = 0;  // CLOCK_MONOTONIC when the process was asked for

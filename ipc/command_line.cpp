@@ -48,7 +48,14 @@ CommandLine& CommandLine::integer(const std::string& name, int64_t& value,
 }
 
 CommandLine& CommandLine::threads(unsigned& value, const std::string& meaning) {
-  state_->app.add_option("--threads", value, meaning)->check(CLI::Range(1, 1024));
+  state_->app.add_option("--threads", value, meaning)->check(CLI::Range(int64_t{1}, kThreadsMax));
+  return *this;
+}
+
+CommandLine& CommandLine::lanes(unsigned& value, const std::string& meaning) {
+  state_->app.add_option("--lanes", value, meaning)
+      ->check(CLI::Range(int64_t{1}, kLanesMax))
+      ->envname("POLYKV_LANES");
   return *this;
 }
 

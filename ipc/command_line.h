@@ -13,6 +13,10 @@
 
 namespace polykv {
 
+// How much of this machine one process may ask for: more is a slip of the hand.
+inline constexpr int64_t kThreadsMax = 1024;
+inline constexpr int64_t kLanesMax = 64;  // independent generations in one agent process
+
 enum class Wanted { required, optional };
 
 class CommandLine {
@@ -23,7 +27,8 @@ class CommandLine {
                     Wanted wanted = Wanted::optional, const std::string& environment = "");
   CommandLine& number(const std::string& name, uint64_t& value, const std::string& meaning);
   CommandLine& integer(const std::string& name, int64_t& value, const std::string& meaning);
-  CommandLine& threads(unsigned& value, const std::string& meaning);  // 1..1024
+  CommandLine& threads(unsigned& value, const std::string& meaning);  // 1..kThreadsMax
+  CommandLine& lanes(unsigned& value, const std::string& meaning);    // 1..kLanesMax
   CommandLine& flag(const std::string& name, bool& value, const std::string& meaning);
   // Does this instead of anything else, required options or not; `act` returns the exit code.
   CommandLine& instead(const std::string& name, std::function<int()> act,

@@ -1,4 +1,5 @@
 // The table of messages, second part: agents, the writer, and files for machines.
+#include "ipc/command_line.h"
 #include "ipc/message_fields.h"
 
 namespace polykv::table {
@@ -9,7 +10,8 @@ void add_agent_messages(std::vector<MessageSchema>& table) {
       {{"agent_hello",
         kAgentToRuntime,
         {word("agent"), pid(), optional(word("model")), number("attach_ms"), text("kernel", 256),
-         count("version"), word("pool"), texts("fallbacks", 100, 1024)}},
+         count("version"), word("pool"), texts("fallbacks", 100, 1024),
+         optional(integer("lanes", 1, kLanesMax)), optional(integer("threads", 1, kThreadsMax))}},
        {"prepare", kRuntimeToAgent, {word("pool"), count("version")}},
        {"prepared", kAgentToRuntime, {word("agent"), word("pool"), count("version")}},
        {"start",

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/command_line.h"
 #include "ipc/result.h"
 #include "launch/supervisor_options.h"
 
@@ -43,7 +44,6 @@ struct Deployment {
 };
 
 inline constexpr const char* kNoWriter = "none";  // as `writer`: it is started by hand
-inline constexpr int64_t kThreadsMax = 1024;
 inline constexpr int64_t kSecondsMax = 1'000'000'000;
 
 // "NAME=FILE" or "FILE". A slash before the '=' makes it part of the file's name.

@@ -79,7 +79,8 @@ ANSWERS = {
 
 INNER = {
     "agent_hello": {"agent": "a01", "pid": 12, "model": "small", "attach_ms": 1.5, "kernel": "ref",
-                    "version": 1, "pool": "main", "fallbacks": ["a kernel failed"]},
+                    "version": 1, "pool": "main", "fallbacks": ["a kernel failed"],
+                    "lanes": 15, "threads": 2},
     "prepare": {"pool": "main", "version": 1},
     "prepared": {"agent": "a01", "pool": "main", "version": 1},
     "start": {"pool": "main", "version": 1, "agent": "a01", "messages": _MESSAGES, **_SAMPLING},
