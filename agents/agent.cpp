@@ -103,14 +103,11 @@ Status Agent::take_lease(const std::string& pool, uint64_t version) {
 
 Status Agent::say_hello() {
   Message hello("agent_hello");
-  std::vector<std::string> fallbacks;
-  if (kernel_fallbacks() > 0) fallbacks.emplace_back("a matrix kernel failed its self-test");
-  if (attend_fallbacks() > 0) fallbacks.emplace_back("an attention kernel failed its self-test");
   hello.set("agent", options_.attach.agent).set("pid", static_cast<int64_t>(getpid()));
   if (!options_.attach.model.empty()) hello.set("model", options_.attach.model);
   hello.set("pool", pool_).set("version", static_cast<int64_t>(layout_.version));
   hello.set("kernel", cat(model_->kernels.name, "/", model_->attend.name));
-  hello.set("fallbacks", fallbacks);
+  hello.set("fallbacks", model_->fallbacks);
   hello.set("attach_ms", static_cast<double>(monotonic_ns() - options_.started_ns) / 1e6);
   return control_.send(hello);
 }

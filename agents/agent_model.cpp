@@ -3,12 +3,23 @@
 
 namespace polykv {
 
-AgentModel::AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
-                       const AttendKernel& chosen_attend, unsigned n_threads)
+std::vector<std::string> fallbacks_of(const KernelChoice& kernels, const AttendChoice& attend) {
+  std::vector<std::string> said;
+  const auto say = [&](std::string_view kind, std::string_view refused, std::string_view used) {
+    said.push_back(cat(kind, " kernels ", refused, " failed their self-test, ", used, " is used"));
+  };
+  for (const std::string_view name : kernels.refused) say("matrix", name, kernels.set.name);
+  for (const std::string_view name : attend.refused) say("attention", name, attend.kernel.name);
+  return said;
+}
+
+AgentModel::AgentModel(std::unique_ptr<Model> loaded, const KernelChoice& chosen,
+                       const AttendChoice& chosen_attend, unsigned n_threads)
     : text(std::move(loaded)),
       image(text->image),
-      kernels(chosen),
-      attend(chosen_attend),
+      kernels(chosen.set),
+      attend(chosen_attend.kernel),
+      fallbacks(fallbacks_of(chosen, chosen_attend)),
       team(n_threads),
       decoder(image, kernels, team) {}
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/decoder.h"
 #include "model/model.h"
@@ -15,12 +16,15 @@ struct AgentModel {
   const ModelImage& image;
   Kernels kernels;
   AttendKernel attend;
+  std::vector<std::string> fallbacks;  // better kernels that failed their self-test
   ThreadTeam team;
   Decoder decoder;
 
-  AgentModel(std::unique_ptr<Model> loaded, const Kernels& chosen,
-             const AttendKernel& chosen_attend, unsigned n_threads);
+  AgentModel(std::unique_ptr<Model> loaded, const KernelChoice& chosen,
+             const AttendChoice& chosen_attend, unsigned n_threads);
 };
+// What is said of kernels that failed their self-test.
+std::vector<std::string> fallbacks_of(const KernelChoice& kernels, const AttendChoice& attend);
 // `isa` forces kernels by name; "" = the best.
 Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
                                                      const std::string& isa);

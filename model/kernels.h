@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "ipc/result.h"
 #include "model/activations.h"
@@ -32,6 +34,7 @@ struct Kernels {
   QuantiseFn quantise;
   MatmulFn matmul;
   SwigluFn swiglu;
+  std::string_view operations = "";  // which of them by what, for people
 };
 constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
   return (n_cols + 15) / 16 * 16 * 2;  // two rows
@@ -48,10 +51,20 @@ void matmul_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint
 void matmul_avx512(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                    float* y, float* scratch);
 
-// The best set that this CPU has and that reproduces a known vector; `force` ("" = best) names one.
-Result<Kernels> choose_kernels(std::string_view force = "");
-std::span<const Kernels> kernel_sets();  // all that this CPU can run
-int kernel_fallbacks();                  // sets refused by their self-test
+// What this CPU has the instructions for, the best first, the reference last. Not tested.
+std::span<const Kernels> kernel_sets();
+// A set's self-test.
+bool reproduces_known_vectors(const Kernels& set);
+
+struct KernelChoice {
+  Kernels set;
+  std::vector<std::string_view> refused;  // better ones that failed their self-test
+};
+// The best of `sets` (the best first) that passes its self-test, and no other is tested: a start
+// pays for one. `force` ("" = best) names one. usage error with the choices if it is not there or
+// fails.
+Result<KernelChoice> choose_kernels(std::string_view force = "",
+                                    std::span<const Kernels> sets = kernel_sets());
 
 // Row `row` of w as f32, exactly. out: [n_cols]. For embeddings and for prefill.
 void dequantise_row(const Weight& w, uint32_t row, float* out);

@@ -104,7 +104,34 @@ bool activates(const Kernels& set) {
   return gate == wanted;
 }
 
-bool trusted(const Kernels& set) {
+// Sets for whose instructions this CPU is made, the best first.
+std::vector<Kernels> find_sets() {
+  std::vector<Kernels> sets;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
+      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2,
+                      "w4 and w8 by AVX-512 VNNI; f16, bf16, f32, rounding and SwiGLU by AVX2"});
+    }
+    sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2, "all by AVX2"});
+  }
+#endif
+  sets.push_back({"ref", quantise_ref, matmul_ref, swiglu_ref, "all without vectors"});
+  return sets;
+}
+
+std::string names_of(std::span<const Kernels> sets) {
+  std::string names;
+  for (const Kernels& set : sets) names += cat(names.empty() ? "" : ", ", set.name);
+  return names;
+}
+
+}  // namespace
+
+bool reproduces_known_vectors(const Kernels& set) {
   constexpr TestForm kForms[] = {{WeightType::w4, 32, 1},
                                  {WeightType::w8, 32, 1},
                                  {WeightType::w8, 32, 0},
@@ -115,62 +142,22 @@ bool trusted(const Kernels& set) {
   return all;
 }
 
-struct Survey {
-  std::vector<Kernels> sets;  // best first
-  int refused = 0;
-};
-
-std::vector<Kernels> candidates() {
-  std::vector<Kernels> sets;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni")) {
-      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2});
-    }
-    sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2});
-  }
-#endif
-  sets.push_back({"ref", quantise_ref, matmul_ref, swiglu_ref});
+std::span<const Kernels> kernel_sets() {
+  static const std::vector<Kernels> sets = find_sets();
   return sets;
 }
 
-const Survey& survey() {
-  static const Survey found = [] {
-    Survey s;
-    for (const Kernels& set : candidates()) {
-      if (trusted(set)) {
-        s.sets.push_back(set);
-      } else {
-        ++s.refused;
-      }
-    }
-    return s;
-  }();
-  return found;
-}
-
-std::string names_of_sets() {
-  std::string names;
-  for (const Kernels& set : survey().sets) names += cat(names.empty() ? "" : ", ", set.name);
-  return names;
-}
-
-}  // namespace
-
-std::span<const Kernels> kernel_sets() { return survey().sets; }
-
-int kernel_fallbacks() { return survey().refused; }
-
-Result<Kernels> choose_kernels(std::string_view force) {
-  for (const Kernels& set : kernel_sets()) {
-    if (force.empty() || set.name == force) return set;
+Result<KernelChoice> choose_kernels(std::string_view force, std::span<const Kernels> sets) {
+  std::vector<std::string_view> refused;
+  for (const Kernels& set : sets) {
+    if (!force.empty() && set.name != force) continue;
+    if (reproduces_known_vectors(set)) return KernelChoice{set, refused};
+    refused.push_back(set.name);
   }
+  const std::string why = refused.empty() ? "cannot run here" : "failed its self-test";
   return fail(ErrorCode::usage,
-              cat("no kernel set '", force, "' runs on this CPU; choose one of: ", names_of_sets()),
-              std::string(force), names_of_sets());
+              cat("kernel set \"", force, "\" ", why, ": choose one of ", names_of(sets)),
+              std::string(force), names_of(sets));
 }
 
 }  // namespace polykv

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "ipc/plane.h"
 #include "reader/partial.h"
@@ -57,12 +58,22 @@ void attend_split_avx512vbmi(const SplitCall& call);
 struct AttendKernel {
   std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi"
   SplitFn split;
+  std::string_view operations = "";  // what by which instructions, for people
 };
-// The best kernel that this CPU has and that reproduces a known vector; `force` ("" = best) names
-// one. unsupported: usage error with the choices. Fallbacks are counted in attend_fallbacks().
-Result<AttendKernel> choose_attend_kernel(std::string_view force = "");
-std::span<const AttendKernel> attend_kernels();  // all that this CPU can run
-int attend_fallbacks();                          // kernels refused by their self-test
+// What this CPU has the instructions for, the reference first, the best last. Not tested.
+std::span<const AttendKernel> attend_kernels();
+// Whether a kernel reproduces a known vector.
+bool keeps_to_the_specification(const AttendKernel& kernel);
+
+struct AttendChoice {
+  AttendKernel kernel;
+  std::vector<std::string_view> refused;  // better ones that failed their self-test
+};
+// The best of `kernels` (the best last) that passes its self-test, and no other is tested: a start
+// pays for one. `force` ("" = best) names one. usage error with the choices if it is not there or
+// fails.
+Result<AttendChoice> choose_attend_kernel(std::string_view force = "",
+                                          std::span<const AttendKernel> kernels = attend_kernels());
 
 // Attends n_queries queries to rows [row_begin, row_end) of one (layer, head) and merges the result
 // into `states` in order of the tokens. q: [n_queries, head_dim] scaled. states: [n_queries]. work:

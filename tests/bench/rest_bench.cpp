@@ -35,7 +35,7 @@ void norms(benchmark::State& state) {
 BENCHMARK(norms)->Unit(benchmark::kMicrosecond);
 
 void activation(benchmark::State& state) {
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   const auto up = numbers(kFeedForward, 1);
   auto gate = up;
   for (auto _ : state) {
@@ -49,7 +49,7 @@ void activation(benchmark::State& state) {
 BENCHMARK(activation)->Unit(benchmark::kMicrosecond);
 
 void quantise(benchmark::State& state) {
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   const auto x = numbers(kFeedForward, 1);
   const ActivationBuffer buffer(1, kFeedForward);
   for (auto _ : state) {

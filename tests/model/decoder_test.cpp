@@ -23,7 +23,7 @@ const test::LogitsFixture& fixture() {
 std::vector<float> decode(std::span<const uint32_t> tokens, uint32_t chunk, unsigned n_threads,
                           std::string_view kernel_set = "") {
   const ModelImage& image = *real_model();
-  const Kernels kernels = *choose_kernels(kernel_set);
+  const Kernels kernels = choose_kernels(kernel_set)->set;
   ThreadTeam team(n_threads);
   Decoder decoder(image, kernels, team);
   PlainAttention attention(image.config());
@@ -99,7 +99,7 @@ TEST(Decoder, GivesLogitsOfTheLastRowsOnly) {
   const size_t n_vocab = image.config().n_vocab;
   const auto tokens = fixture().window().first(5);
   const std::vector<float> all = decode(tokens, 5, 1);
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   ThreadTeam team(1);
   Decoder decoder(image, kernels, team);
   PlainAttention none(image.config()), two(image.config());

@@ -14,7 +14,7 @@ using test::RawImage;
 
 std::vector<float> decode(const ModelImage& image, const std::vector<uint32_t>& tokens,
                           uint32_t chunk) {
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   ThreadTeam team(2);
   Decoder decoder(image, kernels, team);
   test::PlainAttention attention(image.config());

@@ -32,7 +32,7 @@ FamilyFixture fixture_of(const std::string& name) {
 }
 
 std::vector<float> decode(const ModelImage& image, const std::vector<uint32_t>& tokens) {
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   ThreadTeam team(2);
   Decoder decoder(image, kernels, team);
   test::PlainAttention attention(image.config());

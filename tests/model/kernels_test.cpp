@@ -136,7 +136,7 @@ TEST(Matmul, PackedProductsHaveTheSameBitsInEverySet) {
     if (shape.block == 0) continue;
     const SyntheticWeight matrix(shape, 21);
     const std::vector<float> x = random_floats(size_t{11} * shape.n_cols, 22);
-    const std::vector<float> wanted = multiply(*choose_kernels("ref"), matrix.weight(), x);
+    const std::vector<float> wanted = multiply(choose_kernels("ref")->set, matrix.weight(), x);
     for (const Kernels& set : kernel_sets()) {
       EXPECT_TRUE(same_bits(multiply(set, matrix.weight(), x), wanted))
           << set.name << " type " << static_cast<int>(shape.type) << " of " << shape.n_cols;
@@ -153,7 +153,7 @@ TEST(Matmul, ExtremeCodesAndInputsAddUpExactly) {
       matrix.flatten(byte);
       for (const float value : {32639.0f, -32639.0f, 1e30f, -1e-30f}) {
         const std::vector<float> x(size_t{2} * shape.n_cols, value);
-        const std::vector<float> wanted = multiply(*choose_kernels("ref"), matrix.weight(), x);
+        const std::vector<float> wanted = multiply(choose_kernels("ref")->set, matrix.weight(), x);
         for (const Kernels& set : kernel_sets()) {
           ASSERT_TRUE(same_bits(multiply(set, matrix.weight(), x), wanted))
               << set.name << " type " << static_cast<int>(shape.type) << " code " << byte;
@@ -276,18 +276,59 @@ TEST(Quantise, NotANumberReachesTheResult) {
 TEST(ChooseKernels, TakesTheFirstTrustedSetUnlessOneIsNamed) {
   ASSERT_FALSE(kernel_sets().empty());
   EXPECT_EQ(kernel_sets().back().name, "ref");
-  EXPECT_EQ(kernel_fallbacks(), 0);
-  EXPECT_EQ(choose_kernels()->name, kernel_sets().front().name);
-  for (const Kernels& set : kernel_sets()) EXPECT_EQ(choose_kernels(set.name)->matmul, set.matmul);
+  EXPECT_EQ(choose_kernels()->set.name, kernel_sets().front().name);
+  EXPECT_TRUE(choose_kernels()->refused.empty());
+  for (const Kernels& set : kernel_sets()) {
+    EXPECT_TRUE(reproduces_known_vectors(set)) << set.name;
+    EXPECT_EQ(choose_kernels(set.name)->set.matmul, set.matmul);
+  }
+}
+
+void expect_refused(const Result<KernelChoice>& chosen, const std::string& name) {
+  ASSERT_FALSE(chosen);
+  EXPECT_EQ(chosen.error().code, ErrorCode::usage);
+  EXPECT_EQ(chosen.error().value, name);
+  EXPECT_NE(chosen.error().message.find(name), std::string::npos);
+  EXPECT_NE(chosen.error().limit.find("ref"), std::string::npos);
 }
 
 TEST(ChooseKernels, AnUnknownNameIsRefusedWithTheChoices) {
-  const Result<Kernels> chosen = choose_kernels("mmx");
-  ASSERT_FALSE(chosen);
-  EXPECT_EQ(chosen.error().code, ErrorCode::usage);
-  EXPECT_EQ(chosen.error().value, "mmx");
-  EXPECT_NE(chosen.error().message.find("mmx"), std::string::npos);
-  EXPECT_NE(chosen.error().limit.find("ref"), std::string::npos);
+  expect_refused(choose_kernels("mmx"), "mmx");
+}
+
+// As on a CPU that has no more than the reference.
+TEST(ChooseKernels, ASetThatTheCpuLacksIsRefusedByName) {
+  expect_refused(choose_kernels("avx512", kernel_sets().last(1)), "avx512");
+}
+
+// Right but for one number.
+void spoiled_matmul(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
+                    float* y, float* scratch) {
+  matmul_ref(w, x, row_begin, row_end, y, scratch);
+  y[size_t{x.n - 1} * w.n_rows + row_end - 1] += 1;
+}
+void spoiled_swiglu(float* gate, const float* up, uint32_t n) {
+  swiglu_ref(gate, up, n);
+  gate[n - 1] += 1;
+}
+void spoiled_quantise(const Activations& x, uint32_t begin, uint32_t end) {
+  quantise_ref(x, begin, end);
+  x.wide[33] ^= 64;
+}
+
+TEST(ChooseKernels, ASetThatFailsItsSelfTestIsPassedOverAndNamed) {
+  const Kernels sets[] = {{"no product", quantise_ref, spoiled_matmul, swiglu_ref},
+                          {"no activation", quantise_ref, matmul_ref, spoiled_swiglu},
+                          {"no integers", spoiled_quantise, matmul_ref, swiglu_ref},
+                          {"ref", quantise_ref, matmul_ref, swiglu_ref}};
+  const auto chosen = choose_kernels("", sets);
+  ASSERT_TRUE(chosen);
+  EXPECT_EQ(chosen->set.name, "ref");
+  EXPECT_EQ(chosen->refused,
+            (std::vector<std::string_view>{"no product", "no activation", "no integers"}));
+  const auto forced = choose_kernels("no product", sets);
+  expect_refused(forced, "no product");
+  EXPECT_NE(forced.error().message.find("self-test"), std::string::npos);
 }
 
 TEST(RmsNorm, DividesByTheRootMeanSquare) {

@@ -71,7 +71,7 @@ TEST(Prefill, GivesTheDecodersKeysValuesAndPredictions) {
   Kept kept;
   std::vector<float> logits, native(tokens.size() * image.config().n_vocab);
   ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits), 2));
-  const Kernels kernels = *choose_kernels();
+  const Kernels kernels = choose_kernels()->set;
   ThreadTeam team(2);
   Decoder decoder(image, kernels, team);
   test::PlainAttention attention(image.config());

@@ -307,21 +307,49 @@ INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2, 3))
 TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
   ASSERT_FALSE(attend_kernels().empty());
   EXPECT_EQ(attend_kernels().front().name, "ref");
-  EXPECT_EQ(attend_fallbacks(), 0);
+  for (const AttendKernel& kernel : attend_kernels()) {
+    EXPECT_TRUE(keeps_to_the_specification(kernel)) << kernel.name;
+  }
 }
 
 TEST(AttendKernels, BestIsChosenUnlessOneIsNamed) {
-  EXPECT_EQ(choose_attend_kernel()->name, attend_kernels().back().name);
-  EXPECT_EQ(choose_attend_kernel("ref")->name, "ref");
+  EXPECT_EQ(choose_attend_kernel()->kernel.name, attend_kernels().back().name);
+  EXPECT_TRUE(choose_attend_kernel()->refused.empty());
+  EXPECT_EQ(choose_attend_kernel("ref")->kernel.name, "ref");
+}
+
+void expect_refused(const Result<AttendChoice>& choice, const std::string& name) {
+  ASSERT_FALSE(choice);
+  EXPECT_EQ(choice.error().code, ErrorCode::usage);
+  EXPECT_EQ(choice.error().value, name);
+  EXPECT_NE(choice.error().message.find(name), std::string::npos);
+  EXPECT_NE(choice.error().message.find("ref"), std::string::npos);
 }
 
 TEST(AttendKernels, UnknownNameIsRefusedWithTheChoices) {
-  const auto kernel = choose_attend_kernel("avx9");
-  ASSERT_FALSE(kernel);
-  EXPECT_EQ(kernel.error().code, ErrorCode::usage);
-  EXPECT_EQ(kernel.error().value, "avx9");
-  EXPECT_NE(kernel.error().message.find("avx9"), std::string::npos);
-  EXPECT_NE(kernel.error().message.find("ref"), std::string::npos);
+  expect_refused(choose_attend_kernel("avx9"), "avx9");
+}
+
+// As on a CPU that has no more than the reference.
+TEST(AttendKernels, AKernelThatTheCpuLacksIsRefusedByName) {
+  expect_refused(choose_attend_kernel("avx512", attend_kernels().first(1)), "avx512");
+}
+
+// Wrong in one dimension of one codec, as a broken look-up would be.
+void spoiled_split(const SplitCall& call) {
+  attend_split_ref(call);
+  if (call.v->shape.codec == PlaneCodec::rot3) call.acc_rotated[63] += 0.5f * call.sum[0];
+}
+
+TEST(AttendKernels, AKernelThatFailsItsSelfTestIsPassedOverAndNamed) {
+  const AttendKernel kernels[] = {{"ref", attend_split_ref}, {"spoiled", spoiled_split}};
+  const auto choice = choose_attend_kernel("", kernels);
+  ASSERT_TRUE(choice);
+  EXPECT_EQ(choice->kernel.name, "ref");
+  EXPECT_EQ(choice->refused, (std::vector<std::string_view>{"spoiled"}));
+  const auto forced = choose_attend_kernel("spoiled", kernels);
+  expect_refused(forced, "spoiled");
+  EXPECT_NE(forced.error().message.find("self-test"), std::string::npos);
 }
 
 TEST(AttendKernels, HoldNoMoreThanOneTileDecoded) {
