@@ -27,11 +27,11 @@ Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_
                                                      const std::string& isa) {
   auto model = load_model(std::move(image));
   if (!model) return pass(model);
+  auto attend = choose_attend_kernel(isa);  // first: it knows every name
+  if (!attend) return pass(attend);
   // Byte permutations (VBMI) help attention only: the products of that level are the one below's.
   auto kernels = choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
   if (!kernels) return pass(kernels);
-  auto attend = choose_attend_kernel(isa);
-  if (!attend) return pass(attend);
   return std::make_unique<AgentModel>(std::move(*model), *kernels, *attend, n_threads);
 }
 

@@ -34,7 +34,7 @@ struct Kernels {
   QuantiseFn quantise;
   MatmulFn matmul;
   SwigluFn swiglu;
-  std::string_view operations = "";  // which of them by what, for people
+  std::string_view operations{};  // which of them by what, for people
 };
 constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
   return (n_cols + 15) / 16 * 16 * 2;  // two rows

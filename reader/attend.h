@@ -58,7 +58,7 @@ void attend_split_avx512vbmi(const SplitCall& call);
 struct AttendKernel {
   std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi"
   SplitFn split;
-  std::string_view operations = "";  // what by which instructions, for people
+  std::string_view operations{};  // what by which instructions, for people
 };
 // What this CPU has the instructions for, the reference first, the best last. Not tested.
 std::span<const AttendKernel> attend_kernels();

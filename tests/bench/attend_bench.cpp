@@ -71,6 +71,7 @@ void attend(benchmark::State& state, const CodecSpec& codec, const AttendKernel&
     attend_span(kernel, {&pool.k[i], &pool.v[i], 0, setting.n_tokens, setting.n_queries, q.data(),
                          states.partials.data(), states.work.data()});
   });
+  count_products(state, 2.0 * kPlanes * setting.n_queries * setting.n_tokens * setting.head_dim);
 }
 
 const int kRegistered = [] {
@@ -85,6 +86,7 @@ const int kRegistered = [] {
           ->Args({3, 4096, 64})
           ->Args({3, 16384, 64})
           ->Args({45, 4096, 64})
+          ->Args({192, 4096, 64})
           ->Args({4, 4096, 128})
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);

@@ -77,6 +77,9 @@ void multiply(benchmark::State& state, const Form& form, const Kernels& set) {
       set.matmul(w, in, 0, w.n_rows, y.data(), scratch.data());
     }
   });
+  double products = 0;
+  for (const Weight& w : matrices.weights) products += 1.0 * n * w.n_rows * w.n_cols;
+  count_products(state, products);
 }
 
 const int kRegistered = [] {
@@ -92,6 +95,7 @@ const int kRegistered = [] {
           ->Arg(15)
           ->Arg(32)
           ->Arg(64)
+          ->Arg(256)
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);
     }

@@ -164,17 +164,19 @@ TEST(Matmul, ExtremeCodesAndInputsAddUpExactly) {
 }
 
 TEST(Matmul, ARowIsBitwiseTheSameAloneAndInAnyCompany) {
+  constexpr uint32_t kAll = 256;  // rows of a long prompt's batch
   for (const auto& shape : weight_shapes()) {
     const SyntheticWeight matrix(shape, 14);
+    const std::vector<float> x = random_floats(size_t{kAll} * shape.n_cols, 15);
     for (const Kernels& set : kernel_sets()) {
-      const std::vector<float> x = random_floats(size_t{32} * shape.n_cols, 15);
       std::vector<float> alone;
-      for (uint32_t m = 0; m < 32; ++m) {
+      for (uint32_t m = 0; m < kAll; ++m) {
         const auto first = x.begin() + m * shape.n_cols;
         const auto y = multiply(set, matrix.weight(), {first, first + shape.n_cols});
         alone.insert(alone.end(), y.begin(), y.end());
       }
-      for (uint32_t n = 1; n <= 32; n += n < 18 ? 1 : 7) {
+      for (const uint32_t n : {1u,  2u,  3u,  4u,  5u,  6u,  7u,  8u,  9u,  10u, 11u, 12u,
+                               13u, 14u, 15u, 16u, 17u, 24u, 31u, 32u, 45u, 64u, 256u}) {
         const auto y = multiply(set, matrix.weight(), {x.begin(), x.begin() + n * shape.n_cols});
         ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
             << set.name << " type " << static_cast<int>(shape.type) << " rows " << n;

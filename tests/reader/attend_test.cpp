@@ -186,15 +186,16 @@ TEST_P(Attend, SpansInTurnEqualTheWhole) {
 TEST_P(Attend, ResultOfAQueryDoesNotDependOnTheOthers) {
   for (const uint32_t n : {5u, 700u}) {
     const Context context = made_up_context(codec_, n);
-    const auto q = made_up_queries(45, 64);
+    constexpr uint32_t kAll = 192;  // 64 rows of a prompt, 3 query heads
+    const auto q = made_up_queries(kAll, 64);
     const auto together = attend(kernel_, context, 0, n, q);
-    for (const uint32_t n_queries : {1u, 2u, 4u, 5u, 7u}) {
-      const uint32_t first = 45 - n_queries;
+    for (const uint32_t n_queries : {1u, 2u, 3u, 4u, 5u, 7u, 11u, 45u, 96u}) {
+      const uint32_t first = kAll - n_queries;
       const std::vector<float> last(q.end() - n_queries * 64, q.end());
       const auto apart = attend(kernel_, context, 0, n, last);
       EXPECT_EQ(
           std::memcmp(apart.data(), together.data() + first * 64, last.size() * sizeof(float)), 0)
-          << n_queries << " of 45 queries, " << n << " rows";
+          << n_queries << " of 192 queries, " << n << " rows";
     }
   }
 }
