@@ -14,8 +14,7 @@
 #include <string>
 
 #include "agents/attachment.h"
-#include "agents/generate.h"
-#include "agents/turn.h"
+#include "agents/lanes.h"
 #include "ipc/control.h"
 
 namespace polykv {
@@ -39,26 +38,26 @@ class Agent {
  private:
   Agent(const AgentOptions& options, ControlClient control);
   Status take_lease(const std::string& pool, uint64_t version);
+  void move_to(std::shared_ptr<Holding> holding);
   Status hold(const Message& request);  // the version that a request names
   Status say_hello();
-  Result<bool> serve_control(const Message& message);  // false: stop
-  Result<bool> serve_lease();                          // false: stop
+  Status step();  // one pass of all lanes
+  Status serve_control(const Message& message);
+  Result<bool> serve_lease();  // false: it has ended
   Status serve_request(const Message& request);
   Status start_generation(const Message& request);
   Status prepare(const Message& request);
   Status encode(const Message& request);
-  Status send_done(const std::string& request, const GenerateResult& result);
+  Status cancel(const Message& request);
+  Status send_text(const Lane& lane, const std::string& text);
+  Status send_done(const Lane& lane);
   Status score_tokens(const Message& request, std::vector<UniqueFd> fds);
-  bool cancelled(const std::string& request);
 
   AgentOptions options_;
   ControlClient control_;
-  FdSocket lease_;
-  std::string pool_;
   std::unique_ptr<AgentModel> model_;
-  Layout layout_;
-  std::optional<Suffix> suffix_;  // of layout_
-  std::optional<Turn> turn_;      // what suffix_ was computed for
+  std::shared_ptr<Holding> held_;  // the newest version; lanes may still be on older ones
+  std::optional<Lanes> lanes_;
   bool stop_ = false;
 };
 

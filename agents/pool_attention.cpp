@@ -1,5 +1,5 @@
-// Pool spans first, in order of position; then the private suffix, row by row, causally. A layer is
-// cut into (head, part) pairs, which the threads share; their states are merged in order.
+// Pool spans first, in order of position; then the private suffixes, row by row, causally. A layer
+// is cut into (head, part) pairs, which the threads share; their states are merged in order.
 #include "agents/pool_attention.h"
 
 #include <algorithm>
@@ -8,11 +8,10 @@
 
 namespace polykv {
 
-PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout, Suffix& suffix,
+PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
                              const AttendKernel& kernel, ThreadTeam& team)
     : config_(config),
       layout_(layout),
-      suffix_(suffix),
       kernel_(kernel),
       team_(team),
       rope_(config),
@@ -51,13 +50,14 @@ uint32_t PoolAttention::shift_of(int64_t position_offset) {
   return index;
 }
 
-void PoolAttention::attend(const AttentionCall& call) {
+void PoolAttention::attend(const AttentionCall& call, Suffix* const* suffixes) {
+  const Rows rows{call, suffixes};
   turn(call);
-  keep(call);
+  keep(rows);
   const auto n_parts = static_cast<uint32_t>(parts_.size());
   const auto work = [&](uint32_t begin, uint32_t end) {
     Worker& worker = take_worker();
-    for (uint32_t i = begin; i < end; ++i) attend_part(call, i / n_parts, i % n_parts, worker);
+    for (uint32_t i = begin; i < end; ++i) attend_part(rows, i / n_parts, i % n_parts, worker);
     worker.taken.clear(std::memory_order_release);
   };
   // One reference: std::function then needs no memory of its own.
@@ -92,36 +92,39 @@ const float* PoolAttention::cos_of(uint32_t shift, uint32_t row) const {
 }
 
 // Stores the new rows' K (rotated to their absolute positions) and V.
-void PoolAttention::keep(const AttentionCall& call) {
+void PoolAttention::keep(const Rows& rows) const {
+  const AttentionCall& call = rows.call;
   const uint32_t dim = config_.head_dim;
   for (uint32_t r = 0; r < call.n_rows; ++r) {
+    Suffix& suffix = *rows.suffixes[r];
     const uint32_t row = call.positions[r] - layout_.n_tokens;
-    check(row < suffix_.room(), "a token lies outside the reserved private suffix");
+    check(row < suffix.room(), "a token lies outside the reserved private suffix");
     const float* cos = cos_of(0, r);
     for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
       const size_t from = (size_t{r} * config_.n_kv_heads + head) * dim;
-      float* k = suffix_.k(call.layer, head, row);
+      float* k = suffix.k(call.layer, head, row);
       std::copy_n(call.k + from, dim, k);
       rope_.apply(k, 1, cos, cos + dim / 2);
-      std::copy_n(call.v + from, dim, suffix_.v(call.layer, head, row));
+      std::copy_n(call.v + from, dim, suffix.v(call.layer, head, row));
     }
   }
 }
 
-void PoolAttention::attend_part(const AttentionCall& call, uint32_t head, uint32_t part,
-                                Worker& worker) {
+void PoolAttention::attend_part(const Rows& rows, uint32_t head, uint32_t part,
+                                Worker& worker) const {
+  const AttentionCall& call = rows.call;
   const uint32_t n_queries = call.n_rows * group_;
   for (uint32_t i = 0; i < n_queries; ++i) {
     worker.states[i] = state(n_queries, head, part, i);
     clear(worker.states[i], config_.head_dim);
   }
-  const Part& rows = parts_[part];
-  load_queries(call, head, rows.shift, worker.q.get());
-  if (rows.span == nullptr) return attend_suffix(call, head, worker);
-  attend_span(kernel_, {.k = &rows.span->segment.k(call.layer, head),
-                        .v = &rows.span->segment.v(call.layer, head),
-                        .row_begin = rows.begin,
-                        .row_end = rows.end,
+  const Part& tokens = parts_[part];
+  load_queries(call, head, tokens.shift, worker.q.get());
+  if (tokens.span == nullptr) return attend_suffixes(rows, head, worker);
+  attend_span(kernel_, {.k = &tokens.span->segment.k(call.layer, head),
+                        .v = &tokens.span->segment.v(call.layer, head),
+                        .row_begin = tokens.begin,
+                        .row_end = tokens.end,
                         .n_queries = n_queries,
                         .q = worker.q.get(),
                         .states = worker.states.data(),
@@ -140,11 +143,13 @@ void PoolAttention::load_queries(const AttentionCall& call, uint32_t head, uint3
   }
 }
 
-void PoolAttention::attend_suffix(const AttentionCall& call, uint32_t head, Worker& worker) {
+void PoolAttention::attend_suffixes(const Rows& rows, uint32_t head, Worker& worker) const {
+  const AttentionCall& call = rows.call;
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     const uint32_t n_visible = call.positions[r] - layout_.n_tokens + 1;
-    const PlaneView k = suffix_.plane(PlaneKind::k, call.layer, head, n_visible);
-    const PlaneView v = suffix_.plane(PlaneKind::v, call.layer, head, n_visible);
+    const Suffix& suffix = *rows.suffixes[r];
+    const PlaneView k = suffix.plane(PlaneKind::k, call.layer, head, n_visible);
+    const PlaneView v = suffix.plane(PlaneKind::v, call.layer, head, n_visible);
     attend_span(kernel_, {.k = &k,
                           .v = &v,
                           .row_begin = 0,

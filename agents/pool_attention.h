@@ -1,5 +1,5 @@
 // Where reader and model meet: attention over the shared spans, in place, merged with the private
-// suffix.
+// suffix of each row's stream.
 #pragma once
 
 #include <atomic>
@@ -15,23 +15,26 @@
 
 namespace polykv {
 
-// One stream's attention. Layout, suffix, kernel and team must outlive it. Not thread-safe.
-class PoolAttention : public Attention {
+// Attention of any streams over one layout. Layout, kernel and team must outlive it. Not
+// thread-safe.
+class PoolAttention {
  public:
   // Rows of a span that one thread attends to at a time. Fixed: it is part of the order in which
   // sums are taken.
   static constexpr uint32_t kPartTokens = 4 * kSplitTokens;
 
-  PoolAttention(const ModelConfig& config, const Layout& layout, Suffix& suffix,
-                const AttendKernel& kernel, ThreadTeam& team);
+  PoolAttention(const ModelConfig& config, const Layout& layout, const AttendKernel& kernel,
+                ThreadTeam& team);
 
-  // REQUIRES: positions follow the layout's last one, within the suffix's room. No allocation.
-  void attend(const AttentionCall& call) override;
+  const Layout& layout() const { return layout_; }
+  // The rows of all streams share one pass over the spans. suffixes: [call.n_rows] whose each row
+  // is. REQUIRES: positions follow the layout's last one, within the suffix's room. No allocation.
+  void attend(const AttentionCall& call, Suffix* const* suffixes);
 
  private:
   using Floats = std::unique_ptr<float[], FreeAligned>;
 
-  // Rows of one span, or (no span) the suffix.
+  // Rows of one span, or (no span) the private suffixes.
   struct Part {
     const Span* span;
     uint32_t begin, end;
@@ -45,13 +48,19 @@ class PoolAttention : public Attention {
     std::vector<Partial> states;
   };
 
+  // The rows of one pass.
+  struct Rows {
+    const AttentionCall& call;
+    Suffix* const* suffixes;  // [call.n_rows]
+  };
+
   void add_parts(const Span& span);
   uint32_t shift_of(int64_t position_offset);
   void turn(const AttentionCall& call);
-  void keep(const AttentionCall& call);
+  void keep(const Rows& rows) const;
   Worker& take_worker();
-  void attend_part(const AttentionCall& call, uint32_t head, uint32_t part, Worker& worker);
-  void attend_suffix(const AttentionCall& call, uint32_t head, Worker& worker);
+  void attend_part(const Rows& rows, uint32_t head, uint32_t part, Worker& worker) const;
+  void attend_suffixes(const Rows& rows, uint32_t head, Worker& worker) const;
   void load_queries(const AttentionCall& call, uint32_t head, uint32_t shift, float* to) const;
   Partial state(uint32_t n_queries, uint32_t head, uint32_t part, uint32_t query) const;
   void join(const AttentionCall& call, uint32_t head) const;
@@ -59,13 +68,12 @@ class PoolAttention : public Attention {
 
   ModelConfig config_;
   const Layout& layout_;
-  Suffix& suffix_;
   const AttendKernel& kernel_;
   ThreadTeam& team_;
   Rope rope_;
   uint32_t group_;                     // query heads per KV head
   std::vector<int64_t> shifts_;        // distinct position offsets; the first, 0, is the suffix's
-  std::vector<Part> parts_;            // of one head, in order of position; the last is the suffix
+  std::vector<Part> parts_;            // of one head, in order of position; the last: suffixes
   std::vector<uint32_t> turned_;       // positions that angles_ is of
   Floats angles_;                      // [shifts, rows, 2, head_dim / 2]: cosines, sines
   Floats max_, sum_;                   // [heads, parts, rows * group]

@@ -3,7 +3,8 @@
 #include "model/decoder.h"
 
 #include <algorithm>
-#include <new>
+#include <array>
+#include <numeric>
 
 #include "model/heads.h"
 
@@ -48,18 +49,19 @@ struct Decoder::Buffers {
   void in_parts(const Work& work) const;
 
   void norm(const float* weight) const;
+  void norm_row(const float* weight, uint32_t row, uint32_t to) const;
   void embed(std::span<const uint32_t> tokens) const;
   void attend(uint32_t index, Attention& attention) const;
   void feed_forward(const LayerWeights& layer) const;
-  void logits(uint32_t n_logits, float* out) const;
+  void logits(std::span<const uint32_t> wanted, float* out) const;
 
   const ModelImage& image;
   const Kernels& kernels;
   ThreadTeam& team;
   const ModelConfig& config;
   const uint32_t q_width, kv_width, parts, widest, scratch_floats;
-  uint32_t n = 0;  // rows of the present step
-  uint32_t positions[kRowsMax] = {};
+  uint32_t n = 0;                       // rows of the present step
+  const uint32_t* positions = nullptr;  // [n]
   Floats x,
       normed;          // [kRowsMax, d_model]; normed also takes what a block adds to x
   Floats q, attended;  // [kRowsMax, n_heads * head_dim]
@@ -117,11 +119,14 @@ void Decoder::Buffers::in_parts(const Work& work) const {
   });
 }
 
+void Decoder::Buffers::norm_row(const float* weight, uint32_t row, uint32_t to) const {
+  const size_t width = config.d_model;
+  rms_norm(x.get() + row * width, weight, config.d_model, config.rms_eps,
+           normed.get() + to * width);
+}
+
 void Decoder::Buffers::norm(const float* weight) const {
-  for (uint32_t m = 0; m < n; ++m) {
-    const size_t at = size_t{m} * config.d_model;
-    rms_norm(x.get() + at, weight, config.d_model, config.rms_eps, normed.get() + at);
-  }
+  for (uint32_t m = 0; m < n; ++m) norm_row(weight, m, m);
 }
 
 void Decoder::Buffers::embed(std::span<const uint32_t> tokens) const {
@@ -174,10 +179,10 @@ void Decoder::Buffers::feed_forward(const LayerWeights& layer) const {
   add(x.get(), normed.get(), size_t{n} * config.d_model);
 }
 
-void Decoder::Buffers::logits(uint32_t n_logits, float* out) const {
-  norm(image.output_norm());
-  const float* last = normed.get() + size_t{n - n_logits} * config.d_model;
-  const Activations in = operand(last, n_logits, config.d_model);
+void Decoder::Buffers::logits(std::span<const uint32_t> wanted, float* out) const {
+  const auto n_wanted = static_cast<uint32_t>(wanted.size());
+  for (uint32_t i = 0; i < n_wanted; ++i) norm_row(image.output_norm(), wanted[i], i);
+  const Activations in = operand(normed.get(), n_wanted, config.d_model);
   in_parts([&](uint32_t part) { matmul(image.head(), in, out, part); });
 }
 
@@ -186,22 +191,35 @@ Decoder::Decoder(const ModelImage& image, const Kernels& kernels, ThreadTeam& te
 
 Decoder::~Decoder() = default;
 
-void Decoder::step(std::span<const uint32_t> tokens, uint32_t position, Attention& attention,
-                   uint32_t n_logits, float* logits) {
+void Decoder::step(const StepCall& call, Attention& attention) {
   Buffers& b = *buffers_;
-  check(!tokens.empty() && tokens.size() <= kRowsMax, "a decoder step takes 1 to 32 tokens");
-  check(n_logits <= tokens.size(), "a decoder step was asked for more logits than rows");
-  b.n = static_cast<uint32_t>(tokens.size());
-  for (uint32_t m = 0; m < b.n; ++m) {
-    check(tokens[m] < b.config.n_vocab, "a token outside the vocabulary reached the decoder");
-    b.positions[m] = position + m;
+  check(!call.tokens.empty() && call.tokens.size() <= kRowsMax,
+        "a decoder step takes 1 to 64 tokens");
+  for (const uint32_t token : call.tokens) {
+    check(token < b.config.n_vocab, "a token outside the vocabulary reached the decoder");
   }
-  b.embed(tokens);
+  for (const uint32_t row : call.wanted) {
+    check(row < call.tokens.size(), "a decoder step was asked for logits of a row it lacks");
+  }
+  b.n = static_cast<uint32_t>(call.tokens.size());
+  b.positions = call.positions;
+  b.embed(call.tokens);
   for (uint32_t layer = 0; layer < b.config.n_layers; ++layer) {
     b.attend(layer, attention);
     b.feed_forward(b.image.layer(layer));
   }
-  if (n_logits > 0) b.logits(n_logits, logits);
+  if (!call.wanted.empty()) b.logits(call.wanted, call.logits);
+}
+
+void Decoder::step(std::span<const uint32_t> tokens, uint32_t position, Attention& attention,
+                   uint32_t n_logits, float* logits) {
+  check(tokens.size() <= kRowsMax && n_logits <= tokens.size(),
+        "a decoder step was asked for more logits than rows");
+  std::array<uint32_t, kRowsMax> positions, rows;
+  std::iota(positions.begin(), positions.end(), position);
+  std::iota(rows.begin(), rows.end(), 0);
+  const std::span wanted(rows.data() + (tokens.size() - n_logits), n_logits);
+  step({tokens, positions.data(), wanted, logits}, attention);
 }
 
 }  // namespace polykv

@@ -27,19 +27,30 @@ class Attention {
  public:
   virtual ~Attention() = default;
   // Keeps k and v as the rows' own, and attends causally to all that came before and themselves.
+  // The rows are a step's, in its order: whose they are, the implementation knows.
   virtual void attend(const AttentionCall& call) = 0;
+};
+
+// What one pass computes: rows of one stream or of several.
+struct StepCall {
+  std::span<const uint32_t> tokens;  // [n_rows], 1 to Decoder::kRowsMax
+  const uint32_t* positions;         // [n_rows] absolute
+  std::span<const uint32_t> wanted;  // rows whose logits are asked for, rising
+  float* logits;                     // [wanted, n_vocab]
 };
 
 class Decoder {
  public:
-  static constexpr uint32_t kRowsMax = 32;  // rows per step: bounds the private memory
+  static constexpr uint32_t kRowsMax = 64;  // rows per step: bounds the private memory
 
   // image, kernels and team must outlive the decoder.
   Decoder(const ModelImage& image, const Kernels& kernels, ThreadTeam& team);
   ~Decoder();
 
-  // One pass for consecutive tokens at `position`, `position`+1, … of one stream. tokens: [n], n <=
-  // kRowsMax. logits: [n_logits, n_vocab] of the last n_logits rows (0 = none). No allocation.
+  // Every weight is read once for all rows. No allocation.
+  void step(const StepCall& call, Attention& attention);
+  // For consecutive tokens at `position`, `position`+1, … of one stream. logits:
+  // [n_logits, n_vocab] of the last n_logits rows (0 = none).
   void step(std::span<const uint32_t> tokens, uint32_t position, Attention& attention,
             uint32_t n_logits, float* logits);
 

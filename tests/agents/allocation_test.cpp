@@ -52,6 +52,22 @@ TEST_F(AllocationTest, a_step_takes_no_memory) {
   EXPECT_EQ(allocations - before, 0);
 }
 
+TEST_F(AllocationTest, a_pass_of_several_lanes_takes_no_memory) {
+  const Layout layout = layout_of(segment("k4v4"));
+  PoolAttention attention(model_->image.config(), layout, model_->attend, model_->team);
+  Pass pass(*model_);
+  std::vector<float> logits(size_t{3} * model_->image.config().n_vocab);
+  std::vector<Suffix> suffixes;
+  for (int i = 0; i < 3; ++i) suffixes.emplace_back(model_->image.config());
+  for (Suffix& suffix : suffixes) ASSERT_TRUE(suffix.reserve(0, 64));
+  const int before = allocations;
+  for (uint32_t i = 0; i < 8; ++i) {
+    for (Suffix& suffix : suffixes) pass.add(attention, suffix, {&tokens_[i], 1 + i % 2}, 1);
+    pass.run(logits.data());
+  }
+  EXPECT_EQ(allocations - before, 0);
+}
+
 TEST_F(AllocationTest, the_counter_counts) {
   const int before = allocations;
   auto number = std::make_unique<int>(1);

@@ -12,8 +12,7 @@ class InPlace : public test::SmallPool {
     options.messages = {{"user", "What is this about?"}};
     options.max_tokens = options.min_tokens = 24;
     Suffix suffix(model_->image.config());
-    return generate(*model_, layout, suffix, options, [](const std::string&) { return true; })
-        ->tokens;
+    return test::generate(*model_, layout, suffix, options)->tokens;
   }
 
   static std::vector<float> logits(const Layout& layout) {
@@ -109,8 +108,7 @@ TEST_F(InPlace, more_tokens_than_positions_are_refused_with_the_three_numbers) {
   options.messages = {{"user", "Why?"}};
   options.max_tokens = 8192;
   Suffix suffix(model_->image.config());
-  const auto refused = generate(*model_, layout_of(segment("k4v4")), suffix, options,
-                                [](const std::string&) { return true; });
+  const auto refused = test::generate(*model_, layout_of(segment("k4v4")), suffix, options);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::context_too_long);
   EXPECT_NE(refused.error().message.find(cat("context (", tokens_.size())), std::string::npos);

@@ -6,8 +6,8 @@
 #include <fstream>
 #include <iterator>
 
-#include "agents/generate.h"
 #include "model/prefill.h"
+#include "tests/agents/alone.h"
 #include "tests/model/real_model.h"
 
 namespace polykv::test {

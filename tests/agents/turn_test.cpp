@@ -31,7 +31,7 @@ class TurnTest : public test::SmallPool {
   }
 
   GenerateResult answer(Suffix& suffix, const GenerateOptions& options) {
-    auto result = generate(*model_, layout_, suffix, options, [](const auto&) { return true; });
+    auto result = test::generate(*model_, layout_, suffix, options);
     EXPECT_TRUE(result) << result.error().message;
     return result ? *result : GenerateResult{};
   }
@@ -137,8 +137,8 @@ TEST_F(TurnTest, cancelled_prompt_leaves_what_was_computed_and_the_next_answer_i
   std::string prompt;
   for (int i = 0; i < 30; ++i) prompt += long_text;
   int asked = 0;
-  const auto result = generate(*model_, layout_, *suffix_, asking({{"user", prompt}}),
-                               [&](const auto&) { return ++asked < 3; });
+  const auto result = test::generate(*model_, layout_, *suffix_, asking({{"user", prompt}}),
+                                     [&] { return ++asked < 3; });
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_EQ(result->reason, "cancelled");
   EXPECT_EQ(result->text, "");
