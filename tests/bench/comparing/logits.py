@@ -1,0 +1,109 @@
+"""How far each side's logits are from fp32, on the same text and the same tokens.
+
+The reference is llama.cpp's own: the file's weights written out as F32, K and V in F32, no flash
+attention. Its files of log probabilities hold the second half of one window, 16 bits each, down to
+16 nats under the top; our logits are cut there, too.
+"""
+
+import array
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import statistics
+import struct
+
+from . import arithmetic, peer
+
+WINDOW = 4096  # tokens of llama.cpp's window; the second half is predicted
+PREFIX = WINDOW // 2  # of which ours has this much in the pool
+FORCED = 512  # predicted tokens that are compared
+TEXT = pathlib.Path("/usr/share/common-licenses/GPL-3")
+FP32 = peer.Setting(False, "f32", "f32")
+
+
+class LogFile:
+    """A file of llama-perplexity --kl-divergence-base."""
+
+    def __init__(self, path):
+        self._file = open(path, "rb")
+        if self._file.read(8) != b"_logits_":
+            raise peer.PeerError(f"{path} is no file of llama-perplexity's logits")
+        self.context, self.vocabulary, chunks = struct.unpack("<3i", self._file.read(12))
+        tokens = self._file.read(4 * self.context * chunks)
+        self.tokens = array.array("i", tokens).tolist()
+        self._rows_at = self._file.tell()
+
+    def row(self, index):
+        """Log probabilities after token context/2 + index."""
+        words = 2 * ((self.vocabulary + 1) // 2) + 4
+        self._file.seek(self._rows_at + index * words * 2)
+        row = self._file.read(words * 2)
+        if len(row) != words * 2:
+            raise peer.PeerError(f"the file of logits ends before row {index}")
+        scale, lowest = struct.unpack_from("<2f", row)
+        return [lowest + scale * code
+                for code in array.array("H", row[8:8 + 2 * self.vocabulary])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """Our logits in memory."""
+    memory: object
+    vocabulary: int
+
+    def row(self, index):
+        at = 4 * self.vocabulary * index
+        return arithmetic.log_probabilities(
+            array.array("f", self.memory[at:at + 4 * self.vocabulary]))
+
+
+def divergences(reference_path, others, forced=FORCED):
+    """[median KLD] of each of `others`: a path of a log file, or Ours."""
+    shares = [range(begin, forced, 2) for begin in range(2)]
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(len(shares), _prepare, (reference_path, others)) as workers:
+        rows = [row for part in workers.map(_compare, shares) for row in part]
+    return [statistics.median(column) for column in zip(*rows)]
+
+
+_sources = []  # of a worker process: the reference, then the others
+
+
+def _prepare(reference_path, others):
+    _sources[:] = [LogFile(reference_path)] + [
+        one if isinstance(one, Ours) else LogFile(one) for one in others]
+
+
+def _compare(indices):
+    found = []
+    for index in indices:
+        reference = _sources[0].row(index)
+        found.append([arithmetic.divergence(reference, one.row(index)) for one in _sources[1:]])
+    return found
+
+
+def reference_file(programs, model, folder, say):
+    """The log file of the fp32 model, made once for a model and text."""
+    stamp = f"{os.stat(model).st_size}-{os.stat(model).st_mtime_ns}-{WINDOW}"
+    made = folder / "models" / f"{pathlib.Path(model).stem}-{stamp}.logits"
+    if not made.exists():
+        full = peer.requantised(programs, model, "F32", folder, say)
+        say("fp32 reference of the logits, once: about a minute")
+        peer.Peer(programs, full).log_probabilities("fp32", FP32, TEXT, WINDOW, f"{made}.part")
+        os.replace(f"{made}.part", made)
+        full.unlink()
+    return made
+
+
+async def ours(runtime_, codecs):
+    """{codec: Ours}, by the path of `polykv eval`: prefilled, encoded, sealed, attended to."""
+    tokens = runtime_.memory.tokenise(TEXT.read_text(), "raw")
+    runtime_.memory.prefill("kld", tokens[:PREFIX], codecs)
+    found = {}
+    for codec in codecs:
+        agents = await runtime_.client.pool(f"kld-{codec}").start_agents(1)
+        memory, vocabulary = runtime_.memory.score(agents[0], tokens[PREFIX:PREFIX + FORCED])
+        found[codec] = Ours(memory, vocabulary)
+        await runtime_.client.stop_agents(agents[0])
+    return found, tokens[:PREFIX + FORCED]
