@@ -15,10 +15,9 @@ import struct
 
 from . import arithmetic, peer
 
-WINDOW = 4096  # tokens of llama.cpp's window; the second half is predicted
+WINDOW = 4096  # tokens of llama.cpp's window; the second half is predicted. It wants two windows
 PREFIX = WINDOW // 2  # of which ours has this much in the pool
 FORCED = 512  # predicted tokens that are compared
-TEXT = pathlib.Path("/usr/share/common-licenses/GPL-3")
 FP32 = peer.Setting(False, "f32", "f32")
 
 
@@ -27,9 +26,10 @@ class LogFile:
 
     def __init__(self, path):
         self._file = open(path, "rb")
-        if self._file.read(8) != b"_logits_":
-            raise peer.PeerError(f"{path} is no file of llama-perplexity's logits")
-        self.context, self.vocabulary, chunks = struct.unpack("<3i", self._file.read(12))
+        head = self._file.read(20)
+        if len(head) != 20 or not head.startswith(b"_logits_"):
+            raise peer.PeerError(f"{path} is no whole file of llama-perplexity's logits")
+        self.context, self.vocabulary, chunks = struct.unpack_from("<3i", head, 8)
         tokens = self._file.read(4 * self.context * chunks)
         self.tokens = array.array("i", tokens).tolist()
         self._rows_at = self._file.tell()
@@ -42,8 +42,9 @@ class LogFile:
         if len(row) != words * 2:
             raise peer.PeerError(f"the file of logits ends before row {index}")
         scale, lowest = struct.unpack_from("<2f", row)
-        return [lowest + scale * code
-                for code in array.array("H", row[8:8 + 2 * self.vocabulary])]
+        codes = array.array("H", row[8:8 + 2 * self.vocabulary])
+        # Once more, because what was rounded to 16 bits does not add up to 1 exactly.
+        return arithmetic.log_probabilities([lowest + scale * code for code in codes])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +84,36 @@ def _compare(indices):
     return found
 
 
-def reference_file(programs, model, folder, say):
+def saved(one, name, setting, text, path):
+    """What llama-perplexity said while it wrote a log file that has all rows."""
+    part = pathlib.Path(f"{path}.part")
+    source = path.with_suffix(".txt")
+    source.write_text(text)
+    try:
+        said = one.log_probabilities(name, setting, source, WINDOW, part)
+        LogFile(part).row(FORCED - 1)
+        os.replace(part, path)
+    finally:
+        source.unlink()
+        part.unlink(missing_ok=True)
+    return said
+
+
+def reference_file(programs, model, text, folder, say):
     """The log file of the fp32 model, made once for a model and text."""
     stamp = f"{os.stat(model).st_size}-{os.stat(model).st_mtime_ns}-{WINDOW}"
     made = folder / "models" / f"{pathlib.Path(model).stem}-{stamp}.logits"
     if not made.exists():
         full = peer.requantised(programs, model, "F32", folder, say)
         say("fp32 reference of the logits, once: about a minute")
-        peer.Peer(programs, full).log_probabilities("fp32", FP32, TEXT, WINDOW, f"{made}.part")
-        os.replace(f"{made}.part", made)
+        saved(peer.Peer(programs, full), "fp32", FP32, text, made)
         full.unlink()
     return made
 
 
-async def ours(runtime_, codecs):
+async def ours(runtime_, text, codecs):
     """{codec: Ours}, by the path of `polykv eval`: prefilled, encoded, sealed, attended to."""
-    tokens = runtime_.memory.tokenise(TEXT.read_text(), "raw")
+    tokens = runtime_.memory.tokenise(text, "raw")
     runtime_.memory.prefill("kld", tokens[:PREFIX], codecs)
     found = {}
     for codec in codecs:

@@ -159,8 +159,7 @@ class Peer:
 
     def _run(self, name, command):
         words = [str(word) for word in command]
-        self.commands[name] = " ".join([words[0]] + [
-            os.path.basename(word) if word == str(self.model) else word for word in words[1:]])
+        self.commands[name] = " ".join(map(os.path.basename, words))
         return _run([self.programs / words[0], *words[1:]], words[0])
 
 

@@ -63,7 +63,8 @@ class Run:
         self.second = peer.Peer(
             programs, peer.requantised(programs, self.given.model, "Q4_0", folder, say))
         if "kld" in self.peer_needs:
-            self.reference = logits.reference_file(programs, self.given.model, folder, say)
+            self.reference = logits.reference_file(
+                programs, self.given.model, ours.text_source(), folder, say)
         self.settings = dict(peer.DEFAULTS)
         if not self.given.quick:
             self.settings, self.probe = peer.best_settings(self.peer, rows.AGENTS, say)
@@ -146,13 +147,13 @@ class Run:
     async def divergences(self):
         """Figures of both sides: the KLD of their logits against the fp32 reference."""
         file = self.given.peer / "models" / "compared.logits"
-        said = self.peer.log_probabilities("kld", self.settings["decode"], logits.TEXT,
-                                           logits.WINDOW, file)
+        text = ours.text_source()
+        said = logits.saved(self.peer, "kld", self.settings["decode"], text, file)
         self.sets = peer.instruction_sets(said)
         try:
             async with ours.runtime(self.given.programs, self.given.model,
                                     "--threads", "2") as runtime:
-                found, tokens = await logits.ours(runtime, ("k4v4", "f32"))
+                found, tokens = await logits.ours(runtime, text, ("k4v4", "f32"))
             if logits.LogFile(file).tokens[:len(tokens)] != tokens:
                 raise ours.OursError("the two sides do not see the same tokens in the same text")
             klds = logits.divergences(self.reference, [found["k4v4"], found["f32"], file])
