@@ -78,7 +78,9 @@ struct Avx2 {
     }
   }
 
-  static void weigh(const SplitCall& call, float* scores) { avx2::weigh(call, scores); }
+  static void weigh(const SplitCall& call, const avx2::SplitScratch& scratch) {
+    avx2::weigh(call, scratch.scores + kTileRows);
+  }
   static void prepare(const SplitCall& call, const avx2::SplitScratch& scratch) {
     avx2::prepare_queries(call, scratch);
   }

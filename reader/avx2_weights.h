@@ -27,7 +27,7 @@ struct SplitScratch {
   // The tile to ask for while the present one is at work, a little at a time: all its lines at once
   // would wait for each other. nullptr: none.
   const uint8_t* ahead;
-  uint32_t ahead_step;  // bytes for each 4 dimensions of K or, 64 dimensions a time, tokens of V
+  uint32_t ahead_step;  // bytes each time; a tile is head_dim / 2 times
 };
 SplitScratch cut_scratch(const SplitCall& call);
 

@@ -13,6 +13,9 @@ using Scratch = avx2::SplitScratch;
 void prepare_queries(const SplitCall& call, const Scratch& scratch);
 void score_tile(const SplitCall& call, const Scratch& scratch, const Block& block,
                 const uint8_t* points);
+// The weights of a tile's tokens become bytes with a step of their own, where the weights lie. All
+// tiles of a split before any add_tile: waiting for one tile's step would take as long as its sums.
+void quantise_tile(const SplitCall& call, const Scratch& scratch, const Block& block);
 void add_tile(const SplitCall& call, const Scratch& scratch, const Block& block,
               const uint8_t* points);
 

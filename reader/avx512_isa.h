@@ -23,7 +23,15 @@ struct Avx512Isa {
     const uint8_t* points = Avx512Decode<LookUp>::points(*call.k, block, false, scratch);
     avx512::score_tile(call, scratch, block, points);
   }
-  static void weigh(const SplitCall& call, float* scores) { avx512::weigh(call, scores); }
+  static void weigh(const SplitCall& call, const Scratch& scratch) {
+    avx512::weigh(call, scratch.scores + kTileRows);
+    if (!is_rotated(call.v->shape.codec)) return;
+    Block block{};
+    for (uint32_t row = call.row_begin; row < call.row_end; row = block.end) {
+      block = avx2::block_at(*call.v, row, call.row_end);
+      if (block.coded) avx512::quantise_tile(call, scratch, block);
+    }
+  }
   static void add_tile(const SplitCall& call, const Scratch& scratch, const Block& block) {
     const uint8_t* points = Avx512Decode<LookUp>::points(*call.v, block, true, scratch);
     avx512::add_tile(call, scratch, block, points);

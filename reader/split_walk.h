@@ -93,7 +93,7 @@ struct SplitWalk {
       ask_for(v, block.first, call.span_end, &scratch);
       block.coded ? Isa::score_tile(call, scratch, block) : score_plain(call, scratch, block);
     }
-    Isa::weigh(call, scratch.scores + kPad);
+    Isa::weigh(call, scratch);
     for (uint32_t row = call.row_begin; row < call.row_end; row = block.end) {
       block = avx2::block_at(v, row, call.row_end);
       ask_for(k, block.first + kSplitTokens, call.span_end, &scratch);
@@ -103,7 +103,7 @@ struct SplitWalk {
 
   static void ask_for(const PlaneView& plane, uint32_t row, uint32_t end, Scratch* scratch) {
     scratch->ahead = avx2::tile_at(plane, row, end);
-    scratch->ahead_step = 32 * code_bits(plane.shape.codec);
+    scratch->ahead_step = 16 * code_bits(plane.shape.codec);
   }
 };
 
