@@ -46,15 +46,15 @@ Status check_length(const ModelConfig& config, const Layout& layout, size_t n_to
 }
 
 // One layer's rows as segments hold them: [n_tokens, n_kv_heads, head_dim], K at local positions.
-class LayerRows {
+class TurnRows {
  public:
-  LayerRows(const ModelConfig& config, Suffix& suffix, uint32_t offset)
+  TurnRows(const ModelConfig& config, Suffix& suffix, uint32_t offset)
       : config_(config), suffix_(suffix), rope_(config), offset_(offset) {
     const size_t floats = size_t{suffix.n_tokens()} * config.n_kv_heads * config.head_dim;
     k_.resize(floats);
     v_.resize(floats);
   }
-  void put_into(SegmentBuilder& builder, uint32_t layer) {
+  void put_into(SegmentBuilder& builder, uint32_t layer, const Spread& spread) {
     const size_t width = size_t{config_.n_kv_heads} * config_.head_dim;
     for (uint32_t row = 0; row < suffix_.n_tokens(); ++row) {
       for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
@@ -64,7 +64,7 @@ class LayerRows {
       }
       rope_.rotate(&k_[row * width], config_.n_kv_heads, -int64_t{offset_});
     }
-    builder.put_layer(layer, k_.data(), v_.data());
+    builder.put_layer(layer, k_.data(), v_.data(), spread);
   }
 
  private:
@@ -119,8 +119,10 @@ Result<TurnSegment> encode_turn(AgentModel& model, const Layout& layout, Suffix&
   }
   auto builder = SegmentBuilder::create(spec, options.room);
   if (!builder) return pass(builder);
-  LayerRows rows(config, suffix, layout.n_tokens);
-  for (uint32_t layer = 0; layer < config.n_layers; ++layer) rows.put_into(*builder, layer);
+  TurnRows rows(config, suffix, layout.n_tokens);
+  for (uint32_t layer = 0; layer < config.n_layers; ++layer) {
+    rows.put_into(*builder, layer, pieces_on(model.team));
+  }
   auto fd = std::move(*builder).seal();
   if (!fd) return pass(fd);
   return TurnSegment{std::move(*fd), n_tokens};

@@ -62,12 +62,15 @@ uint64_t tile_bytes(PlaneKind kind, int bits, uint32_t rows, uint32_t head_dim);
 void unpack_tile(const std::byte* tile, int bits, uint32_t n_codes, uint8_t* out);
 void pack_tile(const uint8_t* codes, int bits, uint32_t n_codes, std::byte* tile);
 
-// Encodes one layer. rows: [n_rows, n_heads, head_dim] f32. planes: [n_heads], each
-// plane_layout().bytes zeroed bytes. scale_max: [n_heads], out. Threads may encode different
-// layers. In the lossy codecs NaN counts as 0 and magnitudes stop at 1e30, so that no input can
-// spoil its neighbours.
-void encode_layer(const PlaneShape& shape, uint32_t n_heads, const float* rows,
-                  std::span<std::byte* const> planes, float* scale_max);
+// One layer's K or V: [shape.n_rows, n_heads, head_dim] f32.
+struct LayerRows {
+  const float* values;
+  uint32_t n_heads;
+};
+// Encodes one head of a layer; returns its scale_max. plane: plane_layout().bytes zeroed bytes.
+// Threads may encode different heads. In the lossy codecs NaN counts as 0 and magnitudes stop at
+// 1e30, so that no input can spoil its neighbours.
+float encode_head(const PlaneShape& shape, const LayerRows& rows, uint32_t head, std::byte* plane);
 
 // PolyKV's 3-bit points, ascending (arXiv 2604.24971), and paper_v3's factor norm / sqrt(head_dim).
 std::span<const float> paper_points();

@@ -260,9 +260,12 @@ void encode_paper_v(const PlaneShape& shape, const HeadRows& rows, std::byte* pl
   }
 }
 
-// Encodes one head; returns what the table's scale_max becomes. paper_scale: paper_k8 only.
-float encode_plane(const PlaneShape& shape, const HeadRows& rows, float paper_scale,
-                   std::byte* plane) {
+}  // namespace
+
+float encode_head(const PlaneShape& shape, const LayerRows& layer, uint32_t head,
+                  std::byte* plane) {
+  const uint64_t stride = uint64_t{layer.n_heads} * shape.head_dim;
+  const HeadRows rows{layer.values + uint64_t{head} * shape.head_dim, stride};
   switch (shape.codec) {
     case PlaneCodec::f32:
       encode_f32(shape, rows, plane);
@@ -270,27 +273,16 @@ float encode_plane(const PlaneShape& shape, const HeadRows& rows, float paper_sc
     case PlaneCodec::f16:
       encode_f16(shape, rows, plane);
       return 0;
-    case PlaneCodec::paper_k8:
-      encode_paper_k(shape, rows, paper_scale, plane);
-      return paper_scale;
+    case PlaneCodec::paper_k8: {
+      const float scale = paper_k_scale(layer.values, shape.n_rows * stride);
+      encode_paper_k(shape, rows, scale, plane);
+      return scale;
+    }
     case PlaneCodec::paper_v3:
       encode_paper_v(shape, rows, plane);
       return 0;
     default:
       return encode_rotated(shape, rows, plane);
-  }
-}
-
-}  // namespace
-
-void encode_layer(const PlaneShape& shape, uint32_t n_heads, const float* rows,
-                  std::span<std::byte* const> planes, float* scale_max) {
-  const uint64_t stride = uint64_t{n_heads} * shape.head_dim;
-  const float paper_scale =
-      shape.codec == PlaneCodec::paper_k8 ? paper_k_scale(rows, shape.n_rows * stride) : 0.0f;
-  for (uint32_t head = 0; head < n_heads; ++head) {
-    const HeadRows of_head{rows + uint64_t{head} * shape.head_dim, stride};
-    scale_max[head] = encode_plane(shape, of_head, paper_scale, planes[head]);
   }
 }
 

@@ -6,6 +6,7 @@
 // memory (nothing in it is trusted before) and gives out planes. Offsets, never pointers, inside.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -37,18 +38,21 @@ uint64_t segment_bytes(const SegmentSpec& spec);
 // Chain hash over a prefix hash and the tokens that follow it.
 Fingerprint chain_hash(const Fingerprint& prefix, std::span<const uint32_t> tokens);
 
+// Calls piece(i) once for every i < n, on any threads; returns when all are done. Empty: in turn.
+using Spread = std::function<void(uint32_t n, const std::function<void(uint32_t i)>& piece)>;
+
 class SegmentBuilder {
  public:
   // bad_segment for a spec that no reader would accept, memory_limit if there is no room.
   static Result<SegmentBuilder> create(const SegmentSpec& spec, const MemoryRoom& room);
   // k, v: [n_tokens, n_kv_heads, head_dim] f32, K after RoPE at positions local to the segment.
-  // Thread-safe for different layers.
-  void put_layer(uint32_t layer, const float* k, const float* v);
+  // The same bytes, however the work is spread. Thread-safe for different layers.
+  void put_layer(uint32_t layer, const float* k, const float* v, const Spread& spread = {});
   // Checksums, seals and returns the read-only fd. REQUIRES: every layer was put.
   Result<UniqueFd> seal() &&;
 
  private:
-  void put_planes(uint32_t layer, PlaneKind kind, const float* rows);
+  void put_plane(uint32_t layer, PlaneKind kind, uint32_t head, const float* rows);
 
   SegmentHeader header_{};
   std::vector<PlaneEntry> table_;

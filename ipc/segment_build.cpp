@@ -23,25 +23,28 @@ Result<SegmentBuilder> SegmentBuilder::create(const SegmentSpec& spec, const Mem
   return builder;
 }
 
-void SegmentBuilder::put_layer(uint32_t layer, const float* k, const float* v) {
+void SegmentBuilder::put_layer(uint32_t layer, const float* k, const float* v,
+                               const Spread& spread) {
   check(layer < header_.n_layers, "put_layer names a layer that the segment has");
-  put_planes(layer, PlaneKind::k, k);
-  put_planes(layer, PlaneKind::v, v);
+  const uint32_t n_heads = header_.n_kv_heads;
+  const auto piece = [&](uint32_t i) {
+    i < n_heads ? put_plane(layer, PlaneKind::k, i, k)
+                : put_plane(layer, PlaneKind::v, i - n_heads, v);
+  };
+  if (spread) {
+    spread(2 * n_heads, piece);
+  } else {
+    for (uint32_t i = 0; i < 2 * n_heads; ++i) piece(i);
+  }
   put_[layer] = 1;
 }
 
-void SegmentBuilder::put_planes(uint32_t layer, PlaneKind kind, const float* rows) {
+void SegmentBuilder::put_plane(uint32_t layer, PlaneKind kind, uint32_t head, const float* rows) {
   const uint32_t n_heads = header_.n_kv_heads;
-  const uint32_t first = 1 + 2 * layer * n_heads + (kind == PlaneKind::v ? 1 : 0);
-  std::vector<std::byte*> planes(n_heads);
-  for (uint32_t head = 0; head < n_heads; ++head) {
-    planes[head] = memory_->data().data() + table_[first + 2 * head].offset;
-  }
-  std::vector<float> scale_max(n_heads);
-  encode_layer(plane_shape(header_, table_[first]), n_heads, rows, planes, scale_max.data());
-  for (uint32_t head = 0; head < n_heads; ++head) {
-    table_[first + 2 * head].scale_max = scale_max[head];
-  }
+  const uint32_t of_v = kind == PlaneKind::v ? 1 : 0;
+  PlaneEntry& entry = table_[1 + 2 * (layer * n_heads + head) + of_v];
+  std::byte* plane = memory_->data().data() + entry.offset;
+  entry.scale_max = encode_head(plane_shape(header_, entry), {rows, n_heads}, head, plane);
 }
 
 Result<UniqueFd> SegmentBuilder::seal() && {

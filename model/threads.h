@@ -21,4 +21,13 @@ class ThreadTeam {
   std::unique_ptr<State> state_;
 };
 
+// The team as whoever calls piece(i) once for every i < n. The team must outlive it.
+inline auto pieces_on(ThreadTeam& team) {
+  return [&team](uint32_t n, const std::function<void(uint32_t i)>& piece) {
+    team.run(n, 1, [&piece](uint32_t begin, uint32_t end) {
+      for (uint32_t i = begin; i < end; ++i) piece(i);
+    });
+  };
+}
+
 }  // namespace polykv

@@ -3,6 +3,7 @@
 
 #include "model/prefill.h"
 #include "model/rope.h"
+#include "model/threads.h"
 
 namespace polykv {
 namespace {
@@ -47,27 +48,35 @@ Result<std::vector<SegmentBuilder>> reserve(const ModelImage& image, const Segme
   return builders;
 }
 
-// One segment's rows of a layer, with K moved from local to absolute positions.
-void decode_segment_layer(const SegmentView& segment, const Rope& rope, uint32_t layer,
-                          uint32_t offset, float* k, float* v) {
+// Where a layer of the past is decoded to: [past_tokens, n_kv_heads, head_dim].
+struct PastLayer {
+  uint32_t layer;
+  float *k, *v;
+};
+
+// Rows [begin, end) of a segment, K moved from local to absolute positions.
+void decode_rows(const SegmentView& segment, const Rope& rope, uint32_t offset, const PastLayer& to,
+                 uint32_t begin, uint32_t end) {
   const KvShape shape = segment.shape();
-  for (uint32_t t = 0; t < segment.n_tokens(); ++t) {
-    float* k_row = k + size_t{t} * shape.n_kv_heads * shape.head_dim;
-    float* v_row = v + size_t{t} * shape.n_kv_heads * shape.head_dim;
+  const size_t first = size_t{offset} * shape.n_kv_heads * shape.head_dim;
+  for (uint32_t t = begin; t < end; ++t) {
+    float* k_row = to.k + first + size_t{t} * shape.n_kv_heads * shape.head_dim;
+    float* v_row = to.v + first + size_t{t} * shape.n_kv_heads * shape.head_dim;
     for (uint32_t head = 0; head < shape.n_kv_heads; ++head) {
-      decode_row(segment.k(layer, head), t, k_row + size_t{head} * shape.head_dim);
-      decode_row(segment.v(layer, head), t, v_row + size_t{head} * shape.head_dim);
+      decode_row(segment.k(to.layer, head), t, k_row + size_t{head} * shape.head_dim);
+      decode_row(segment.v(to.layer, head), t, v_row + size_t{head} * shape.head_dim);
     }
     if (offset > 0) rope.rotate(k_row, shape.n_kv_heads, offset);
   }
 }
 
-void decode_past_layer(const SegmentJob& job, const Rope& rope, uint32_t layer, float* k,
-                       float* v) {
+void decode_past(const SegmentJob& job, const Rope& rope, ThreadTeam& team, const PastLayer& to) {
+  constexpr uint32_t kRowsAtOnce = 64;
   uint32_t offset = 0;
   for (const SegmentView& segment : job.past) {
-    const size_t row = size_t{segment.shape().n_kv_heads} * segment.shape().head_dim;
-    decode_segment_layer(segment, rope, layer, offset, k + offset * row, v + offset * row);
+    team.run(segment.n_tokens(), kRowsAtOnce, [&](uint32_t begin, uint32_t end) {
+      decode_rows(segment, rope, offset, to, begin, end);
+    });
     offset += segment.n_tokens();
   }
 }
@@ -79,14 +88,16 @@ Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const Seg
   if (!builders) return pass(builders);
 
   const Rope rope(image.config());
+  ThreadTeam team(job.n_threads);
   PrefillJob prefill_job;
   prefill_job.tokens = job.tokens;
   prefill_job.past_tokens = past_tokens(job);
   prefill_job.past = [&](uint32_t layer, float* k, float* v) {
-    decode_past_layer(job, rope, layer, k, v);
+    decode_past(job, rope, team, {layer, k, v});
   };
   prefill_job.layer_done = [&](const LayerKv& kv) -> Status {
-    for (SegmentBuilder& builder : *builders) builder.put_layer(kv.layer, kv.k, kv.v);
+    for (SegmentBuilder& builder : *builders)
+      builder.put_layer(kv.layer, kv.k, kv.v, pieces_on(team));
     return job.go_on ? job.go_on() : Status();
   };
   prefill_job.progress = job.progress;

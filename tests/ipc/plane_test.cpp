@@ -278,19 +278,17 @@ TEST(EncodeLayer, HeadsAreIndependent) {
   const PlaneShape shape = shape_of(PlaneKind::k, PlaneCodec::rot4, n);
   const uint64_t size = plane_layout(shape).bytes;
   std::vector<std::byte> bytes(heads * size);
-  const std::vector<std::byte*> planes = {bytes.data(), bytes.data() + size,
-                                          bytes.data() + 2 * size};
-  float scale_max[heads];
-  encode_layer(shape, heads, rows.data(), planes, scale_max);
   for (uint32_t head = 0; head < heads; ++head) {
+    std::byte* const ours = bytes.data() + head * size;
+    const float scale_max = encode_head(shape, {rows.data(), heads}, head, ours);
     std::vector<float> alone;
     for (uint32_t row = 0; row < n; ++row) {
       const auto first = rows.begin() + (row * heads + head) * dim;
       alone.insert(alone.end(), first, first + dim);
     }
     const OwnedPlane plane = encode_plane(shape, alone);
-    EXPECT_EQ(plane.view.scale_max, scale_max[head]);
-    EXPECT_EQ(std::memcmp(plane.bytes.get(), planes[head], size), 0);
+    EXPECT_EQ(plane.view.scale_max, scale_max);
+    EXPECT_EQ(std::memcmp(plane.bytes.get(), ours, size), 0);
   }
 }
 
@@ -314,11 +312,8 @@ TEST(EncodePaper, KeysHaveOneScaleForAllHeadsAndRoundHalfToEven) {
   rows[dim + 1] = 126.51f;
   const PlaneShape shape = shape_of(PlaneKind::k, PlaneCodec::paper_k8, 1);
   std::vector<std::byte> bytes(2 * dim);
-  const std::vector<std::byte*> planes = {bytes.data(), bytes.data() + dim};
-  float scale[2];
-  encode_layer(shape, 2, rows.data(), planes, scale);
-  EXPECT_EQ(scale[0], 1.0f);
-  EXPECT_EQ(scale[1], 1.0f);
+  EXPECT_EQ(encode_head(shape, {rows.data(), 2}, 0, bytes.data()), 1.0f);
+  EXPECT_EQ(encode_head(shape, {rows.data(), 2}, 1, bytes.data() + dim), 1.0f);
   const auto code = [&](size_t i) { return static_cast<int8_t>(bytes[i]); };
   EXPECT_EQ(code(0), 2);
   EXPECT_EQ(code(1), 2);

@@ -35,8 +35,7 @@ inline OwnedPlane encode_plane(const PlaneShape& shape, const std::vector<float>
   plane.size = plane_layout(shape).bytes;
   plane.bytes = std::make_unique<std::byte[]>(plane.size);
   std::byte* const bytes = plane.bytes.get();
-  float scale_max = 0;
-  encode_layer(shape, 1, rows.data(), {&bytes, 1}, &scale_max);
+  const float scale_max = encode_head(shape, {rows.data(), 1}, 0, bytes);
   plane.view = plane_view(shape, scale_max, bytes);
   return plane;
 }

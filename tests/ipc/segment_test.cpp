@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <thread>
 
+#include "ipc/pool.h"
 #include "ipc/segment_plan.h"
 #include "tests/ipc/planes.h"
 
@@ -79,6 +81,25 @@ void expect_refused(const Image& image, const std::string& words) {
   ASSERT_FALSE(view) << "accepted, expected: " << words;
   EXPECT_EQ(view.error().code, ErrorCode::bad_segment);
   EXPECT_NE(view.error().message.find(words), std::string::npos) << view.error().message;
+}
+
+TEST(SegmentBuilder, GivesTheSameBytesHoweverTheWorkIsSpread) {
+  const SegmentSpec spec = spec_of(100);
+  auto builder = SegmentBuilder::create(spec, {});
+  ASSERT_TRUE(builder);
+  const Spread backwards_on_threads = [](uint32_t n, const std::function<void(uint32_t)>& piece) {
+    std::vector<std::jthread> threads;
+    for (uint32_t i = n; i-- > 0;) threads.emplace_back([&piece, i] { piece(i); });
+  };
+  for (uint32_t layer = 0; layer < spec.shape.n_layers; ++layer) {
+    const auto k = layer_rows(spec, layer, PlaneKind::k);
+    const auto v = layer_rows(spec, layer, PlaneKind::v);
+    builder->put_layer(layer, k.data(), v.data(), backwards_on_threads);
+  }
+  const auto spread = SegmentView::open(*std::move(*builder).seal(), Verify::everything);
+  const auto in_turn = SegmentView::open(*seal_segment(spec), Verify::everything);
+  ASSERT_TRUE(spread && in_turn);
+  EXPECT_EQ(segment_identity(*spread), segment_identity(*in_turn));
 }
 
 TEST(Segment, GivesBackWhatWasPutIntoIt) {

@@ -1,0 +1,60 @@
+// What a prefill takes at its peak: one layer of weights, one of K and V, and activations, whatever
+// the model's depth. A program of its own: it watches its whole process.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "model/prefill.h"
+#include "tests/model/real_model.h"
+
+namespace polykv {
+namespace {
+
+// A line of /proc/self/status, in bytes.
+uint64_t status_bytes(const std::string& name) {
+  std::ifstream file("/proc/self/status");
+  for (std::string key; file >> key; file.ignore(1000, '\n')) {
+    uint64_t kilobytes = 0;
+    if (key == name + ":" && file >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+// From now on the process's peak counts anew.
+bool forget_peak() { return static_cast<bool>(std::ofstream("/proc/self/clear_refs") << 5); }
+
+Status run(uint32_t n_tokens) {
+  const std::vector<uint32_t> tokens(n_tokens, 100);
+  PrefillJob job;
+  job.tokens = tokens;
+  job.layer_done = [](const LayerKv&) -> Status { return {}; };
+  return prefill(*test::real_model(), job, 2);
+}
+
+// As model/prefill.h states it, in bytes.
+uint64_t stated(const ModelConfig& c, uint64_t n) {
+  const uint64_t weights = 3 * uint64_t{c.d_model} * c.d_ff;
+  const uint64_t keys_and_values = n * (2 * c.n_kv_heads + 1) * c.head_dim;
+  const uint64_t activations = n * 4 * c.d_model + std::min<uint64_t>(n, 2048) * 2 * c.d_ff;
+  return (weights + keys_and_values + activations) * sizeof(float);
+}
+
+TEST(PrefillMemory, PeakIsOneLayersWeightsKeysValuesAndActivations) {
+  POLYKV_NEEDS_MODEL();
+  ASSERT_TRUE(run(64));  // threads, libraries and the image's pages are there
+  for (const uint32_t n : {1024u, 3072u}) {
+    const uint64_t before = status_bytes("VmRSS");
+    ASSERT_TRUE(forget_peak());
+    ASSERT_TRUE(run(n));
+    const uint64_t peak = status_bytes("VmHWM") - before;
+    const uint64_t wanted = stated(test::real_model()->config(), n);
+    std::printf("%u tokens: peak %.1f MB, stated %.1f MB\n", n, static_cast<double>(peak) / 1e6,
+                static_cast<double>(wanted) / 1e6);
+    EXPECT_LE(peak, wanted + 16'000'000) << "what attention and allocators need beside it";
+    EXPECT_GE(peak, wanted / 3) << "the measure measures";
+  }
+}
+
+}  // namespace
+}  // namespace polykv
