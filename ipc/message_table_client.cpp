@@ -161,8 +161,8 @@ void add_client_objects(std::vector<MessageSchema>& table) {
         "",
         {word("agent"), pid(), word("state"), text("model", kNameMax), text("pool", kNameMax),
          count("version"), text("kernel", 256), number("attach_ms"), count("private_bytes"),
-         count("tokens"), number("tokens_per_s"), count("restarts"),
-         text("last_error", kSentenceMax)}}});
+         count("tokens"), number("tokens_per_s"), count("restarts"), count("lanes"),
+         count("running"), count("threads"), text("last_error", kSentenceMax)}}});
 }
 
 }  // namespace polykv::table

@@ -92,6 +92,7 @@ void add_reports(std::vector<MessageSchema>& table) {
          count("prefill_tokens"), number("prefill_seconds"), number("prefill_tokens_per_s"),
          number("answer_seconds"), count("tokens_generated"), text("model", 4096),
          text("fingerprint", kNameMax), count("image_bytes"), count("writer_restarts"),
+         count("processes"), count("lanes"), count("threads"),
          texts("fallbacks", 1000, kSentenceMax)}},
        {"eval_row",
         "",

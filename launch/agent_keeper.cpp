@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <thread>
 
 #include "ipc/log.h"
 
@@ -13,6 +14,10 @@ constexpr int kAgentRestartsMax = 5;
 constexpr double kStopSeconds = 5;
 
 }  // namespace
+
+unsigned threads_of_each(unsigned cores, size_t agents) {
+  return std::max(1U, cores / static_cast<unsigned>(std::max<size_t>(1, agents)));
+}
 
 Status AgentKeeper::check_start(int64_t count) const {
   const auto alive = static_cast<int64_t>(agents_.alive());
@@ -50,11 +55,14 @@ void AgentKeeper::start_agents(const PendingStart& wanted, const ModelSlot& mode
                                const std::string& pool, uint64_t version) {
   agents_.forget_ended();
   PendingStart& start = starts_.emplace_back(wanted);
+  const unsigned threads = threads_for(static_cast<size_t>(start.all));
   for (int64_t i = 0; i < start.all; ++i) {
     AgentRecord& agent = agents_.add(agents_.new_name());
     agent.model = model.name;
     agent.home = agent.pool = pool;
     agent.version = version;
+    agent.threads = threads;
+    agent.lanes = options_.agent_lanes;
     if (auto spawned = spawn(agent); !spawned) {
       agents_.set_ended(agent);  // it never was: nobody may wait for it
       return give_up(start.asker, spawned.error());
@@ -82,11 +90,20 @@ void AgentKeeper::cancel(const std::string& client, const std::string& request) 
           {ErrorCode::cancelled, "cancelled before every agent was ready", {}, {}});
 }
 
+// Those that the beginning is still to start count already: the first shall not take all cores.
+unsigned AgentKeeper::threads_for(size_t count) {
+  const size_t all = agents_.alive() + count;
+  started_ += count;
+  const size_t to_come = options_.first_agents - std::min(options_.first_agents, started_);
+  if (options_.agent_threads > 0) return options_.agent_threads;
+  return threads_of_each(std::thread::hardware_concurrency(), all + to_come);
+}
+
 Status AgentKeeper::spawn(AgentRecord& agent) {
-  std::vector<std::string> arguments{
-      "--runtime",    runtime_,           "--agent",   agent.name,
-      "--pool",       agent.pool,         "--threads", cat(options_.agent_threads),
-      "--started-ns", cat(monotonic_ns())};
+  std::vector<std::string> arguments{"--runtime",      runtime_,           "--agent",
+                                     agent.name,       "--pool",           agent.pool,
+                                     "--threads",      cat(agent.threads), "--lanes",
+                                     cat(agent.lanes), "--started-ns",     cat(monotonic_ns())};
   if (agent.restarts == 0) {
     arguments.insert(arguments.end(), {"--pool-version", cat(agent.version)});
   }
@@ -106,9 +123,7 @@ Status AgentKeeper::spawn(AgentRecord& agent) {
 
 // Two processes under one name would share its answers and its lease.
 bool AgentKeeper::is_taken(const AgentRecord& agent, const std::string& routing) const {
-  const bool there =
-      agent.state != AgentRecord::State::ended && agent.state != AgentRecord::State::starting;
-  return there && agent.routing != routing;
+  return agent.state == AgentRecord::State::up && agent.routing != routing;
 }
 
 void AgentKeeper::hello(const std::string& routing, const Message& message, pid_t pid) {
@@ -139,7 +154,9 @@ void AgentKeeper::hello(const std::string& routing, const Message& message, pid_
   agent->version = static_cast<uint64_t>(message.integer("version"));
   agent->attach_ms = message.number("attach_ms");
   agent->kernel = message.text("kernel");
-  agent->state = AgentRecord::State::idle;
+  agent->lanes = static_cast<size_t>(message.integer("lanes", 1));
+  agent->threads = static_cast<unsigned>(message.integer("threads", agent->threads));
+  agent->state = AgentRecord::State::up;
   for (const std::string& fallback : message.texts("fallbacks")) {
     fallbacks_.push_back(cat("agent ", name, ": ", fallback));
     log_line(LogLevel::warning, fallbacks_.back(), {{"agent", name}});

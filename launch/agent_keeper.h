@@ -33,6 +33,9 @@ struct AgentEvents {
   std::function<void(const AgentRecord&, const Error&)> gone;  // and it is not started again
 };
 
+// A core belongs to one agent as long as there are enough; at least 1.
+unsigned threads_of_each(unsigned cores, size_t agents);
+
 class AgentKeeper {
  public:
   AgentKeeper(const SupervisorOptions& options, std::string runtime, Models& models,
@@ -68,6 +71,7 @@ class AgentKeeper {
   Status check_start(int64_t count) const;
   void start_agents(const PendingStart& wanted, const ModelSlot& model, const std::string& pool,
                     uint64_t version);
+  unsigned threads_for(size_t count);
   Status spawn(AgentRecord& agent);
   bool is_taken(const AgentRecord& agent, const std::string& routing) const;
   void announce(const AgentRecord& agent, Message event);
@@ -85,6 +89,7 @@ class AgentKeeper {
   AgentTable agents_;
   std::list<PendingStart> starts_;
   std::vector<std::string> fallbacks_;
+  size_t started_ = 0;  // ever, by agents_start
 };
 
 }  // namespace polykv

@@ -12,8 +12,37 @@ constexpr size_t kPastKept = 1024;  // finished requests that a refusal can stil
 }  // namespace
 
 const char* AgentRecord::state_name() const {
-  constexpr const char* kNames[] = {"starting", "idle", "preparing", "busy", "encoding", "ended"};
-  return kNames[static_cast<int>(state)];
+  if (state == State::starting) return "starting";
+  if (state == State::ended) return "ended";
+  if (tasks.empty()) return "idle";
+  const auto runs = [](const LaneTask& task) { return task.work && !task.preparing; };
+  if (std::ranges::any_of(tasks, runs)) return "busy";
+  return std::ranges::any_of(tasks, &LaneTask::preparing) ? "preparing" : "encoding";
+}
+
+size_t AgentRecord::free_lanes() const {
+  if (state != State::up || stopping) return 0;
+  return lanes - std::min(lanes, tasks.size());
+}
+
+LaneTask* AgentRecord::find_task(const std::string& key) {
+  const auto found =
+      std::ranges::find_if(tasks, [&](const LaneTask& task) { return cat(task.key) == key; });
+  return found == tasks.end() ? nullptr : &*found;
+}
+
+bool AgentRecord::may_hold(const Version* wanted) const {
+  return std::ranges::none_of(tasks, [&](const LaneTask& task) {
+    return task.preparing && task.work->phase == Work::Phase::preparing &&
+           task.work->version.get() != wanted;
+  });
+}
+
+void AgentRecord::holds(uint64_t order, const Message& message) {
+  if (order < held_order) return;  // an answer on a former version, which has let go of it
+  held_order = order;
+  pool = message.text("pool");
+  version = static_cast<uint64_t>(message.integer("version"));
 }
 
 AgentRecord& AgentTable::add(const std::string& name) {
@@ -51,19 +80,27 @@ std::string AgentTable::new_name() {
   return name(next_number_++);
 }
 
-std::vector<AgentRecord*> AgentTable::idle() {
-  std::vector<AgentRecord*> idle;
-  for (auto& [name, agent] : agents_) {
-    if (agent.state == AgentRecord::State::idle && !agent.stopping) idle.push_back(&agent);
+size_t AgentTable::lanes_of(const std::string& model) const {
+  size_t lanes = 0;
+  for (const auto& [name, agent] : agents_) {
+    if (agent.state != AgentRecord::State::ended && agent.model == model) lanes += agent.lanes;
   }
-  std::ranges::sort(
-      idle, {}, [](const AgentRecord* agent) { return std::tie(agent->last_used, agent->name); });
-  return idle;
+  return lanes;
 }
 
-void AgentTable::take(AgentRecord& agent, AgentRecord::State state) {
-  agent.state = state;
+std::vector<AgentRecord*> AgentTable::with_free_lanes() {
+  std::vector<AgentRecord*> free;
+  for (auto& [name, agent] : agents_) {
+    if (agent.free_lanes() > 0) free.push_back(&agent);
+  }
+  std::ranges::sort(
+      free, {}, [](const AgentRecord* agent) { return std::tie(agent->last_used, agent->name); });
+  return free;
+}
+
+LaneTask& AgentTable::take(AgentRecord& agent, LaneTask task) {
   agent.last_used = ++uses_;
+  return agent.tasks.emplace_back(std::move(task));
 }
 
 void AgentTable::set_ended(AgentRecord& agent) {
@@ -84,7 +121,8 @@ void AgentTable::forget_ended() {
 }
 
 void AgentTable::finished(AgentRecord& agent, const Asker& asker, HeldTurn turn) {
-  agent.turn = std::move(turn);
+  agent.turns.push_back(std::move(turn));
+  if (agent.turns.size() > agent.lanes) agent.turns.erase(agent.turns.begin());
   past_.emplace_back(asker, agent.name);
   if (past_.size() > kPastKept) past_.pop_front();
 }

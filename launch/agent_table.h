@@ -13,25 +13,37 @@
 
 namespace polykv {
 
-// The last answer of an agent, as long as the agent can still hand it over as a segment.
+// An answer that a lane of an agent may still hand over as a segment.
 struct HeldTurn {
   Asker asker;
-  uint64_t key = 0;  // of the start that it answered; 0 = there is none
+  uint64_t key = 0;  // of the start that it answered
   std::string pool;
   std::weak_ptr<Version> version;
   uint32_t n_tokens = 0;  // prompt and answer, without the end of the message
 };
 
+// What one lane of an agent is at.
+struct LaneTask {
+  uint64_t key = 0;   // the id that the agent was told it under
+  WorkRef work = {};  // what for, if it is a generation,
+  size_t member = 0;  // and which of its members;
+  bool preparing = false;
+  uint64_t turn = 0;   // or else the turn that it encodes: the key of its start
+  uint64_t order = 0;  // counts up with all that the agent was told to hold
+};
+
 struct AgentRecord {
-  enum class State { starting, idle, preparing, busy, encoding, ended };
+  enum class State { starting, up, ended };
   std::string name;
   Child child;  // empty for an agent that was started by hand
   pid_t pid = 0;
   std::string routing;  // ZeroMQ routing id, once it said hello
   State state = State::starting;
+  size_t lanes = 1;      // how many tasks it takes at once
+  unsigned threads = 0;  // 0 = unknown
   std::string model;
   std::string home;  // the pool that it was started for
-  std::string pool;  // and the one that it holds
+  std::string pool;  // and the one that it holds for its next answer
   uint64_t version = 0;
   double attach_ms = 0;
   std::string kernel;
@@ -41,12 +53,18 @@ struct AgentRecord {
   bool stopping = false;  // told to stop: its end is no fault
   std::string last_error;
   uint64_t last_used = 0;  // counts up: the agent with the smallest has rested, or ended, longest
-  WorkRef work;            // preparing, busy: what for
-  size_t member = 0;       // and which of its members
-  uint64_t encoding = 0;   // encoding: the id that it was told to encode under
-  HeldTurn turn;
+  std::vector<LaneTask> tasks;
+  std::vector<HeldTurn> turns;  // oldest first; a hint: which lane a start takes the agent decides
+  uint64_t last_order = 0;      // of the last thing that it was told to hold,
+  uint64_t held_order = 0;      // and of what pool and version are from
 
   const char* state_name() const;
+  size_t free_lanes() const;
+  LaneTask* find_task(const std::string& key);
+  // Nobody may begin on another version here before a group that prepares has begun on its own.
+  bool may_hold(const Version* wanted) const;
+  // It has said that it holds this, told by the order of that number.
+  void holds(uint64_t order, const Message& message);
 };
 
 inline constexpr size_t kEndedKept = 64;  // ended agents that a snapshot still tells of
@@ -62,17 +80,19 @@ class AgentTable {
   size_t alive_of(const std::string& model) const;
   std::string new_name();  // "a01", "a02", …
 
-  // Who can take work, the one that has rested longest first: so that what the others keep of their
-  // last answers stays for those who go on with them.
-  std::vector<AgentRecord*> idle();
-  // Not idle any more: counts as used now.
-  void take(AgentRecord& agent, AgentRecord::State state);
+  size_t lanes_of(const std::string& model) const;  // of all alive
+
+  // Who has a free lane, the one that has rested longest first: so that what the others keep of
+  // their last answers stays for those who go on with them.
+  std::vector<AgentRecord*> with_free_lanes();
+  // One lane less is free; the agent counts as used now.
+  LaneTask& take(AgentRecord& agent, LaneTask task);
   void set_ended(AgentRecord& agent);
   // Forgets those that ended but the last kEndedKept. Records of agents that run stay in place.
   void forget_ended();
   uint64_t new_key() { return next_key_++; }  // for whatever an agent is asked under
 
-  // The agent has finished this request: its turn, as long as it has no other.
+  // The agent has finished this request: a turn of it, as long as it has a lane for it.
   void finished(AgentRecord& agent, const Asker& asker, HeldTurn turn);
   // Why the turn of a request that has been finished cannot be had any more; "": none is known.
   std::string why_lost(const Asker& asker);

@@ -11,8 +11,6 @@
 namespace polykv {
 namespace {
 
-using State = AgentRecord::State;
-
 constexpr const char* kWayOut =
     "append its text instead, the prompt as the user's, the answer as "
     "the assistant's";
@@ -59,7 +57,7 @@ Result<Reservation> Commits::make_room(const Wanted& wanted) {
   spec.shape = segments.front()->view.shape();
   spec.codec = wanted.pool->codec;
   spec.starts_context = false;
-  spec.tokens.resize(wanted.agent->turn.n_tokens + 1);
+  spec.tokens.resize(wanted.turn.n_tokens + 1);
   return pools_.make_room(segment_bytes(spec) + manifest_bytes(segments.size() + 1));
 }
 
@@ -67,24 +65,13 @@ Result<Reservation> Commits::make_room(const Wanted& wanted) {
 Result<Commits::Wanted> Commits::find(const Asker& asker, const std::string& request) {
   const Asker wanted{.client = asker.client, .link = 0, .request = request};
   for (auto& [name, agent] : agents_.all()) {
-    if (agent.work && agent.work->asker == wanted) {
+    for (const LaneTask& task : agent.tasks) {
+      if (!task.work || task.work->asker != wanted) continue;
       return fail(ErrorCode::usage,
-                  cat("request '", request,
-                      "' has not ended yet: wait for its "
-                      "'done'"),
-                  request);
+                  cat("request '", request, "' has not ended yet: wait for its 'done'"), request);
     }
-    if (agent.turn.key == 0 || agent.turn.asker != wanted) continue;
-    if (agent.state != State::idle) {
-      return fail(ErrorCode::usage, cat("the turn of '", request, "' is being committed already"),
-                  request);
-    }
-    auto model = models_.find(agent.model);
-    if (!model) return pass(model);
-    const Pool* pool = (*model)->registry.find(agent.turn.pool);
-    const std::shared_ptr<Version> base = agent.turn.version.lock();
-    if (auto good = check_base(agent.turn.pool, pool, base.get()); !good) return pass(good);
-    return Wanted{&agent, *model, pool};
+    const auto turn = std::ranges::find(agent.turns, wanted, &HeldTurn::asker);
+    if (turn != agent.turns.end()) return find_base(agent, *turn);
   }
   const std::string why = agents_.why_lost(wanted);
   if (why.empty()) {
@@ -95,6 +82,20 @@ Result<Commits::Wanted> Commits::find(const Asker& asker, const std::string& req
                 request);
   }
   return fail(ErrorCode::conflict, cat(why, ": ", kWayOut), request);
+}
+
+Result<Commits::Wanted> Commits::find_base(AgentRecord& agent, const HeldTurn& turn) {
+  if (std::ranges::count(agent.tasks, turn.key, &LaneTask::turn) > 0) {
+    return fail(ErrorCode::usage,
+                cat("the turn of '", turn.asker.request, "' is being committed already"),
+                turn.asker.request);
+  }
+  auto model = models_.find(agent.model);
+  if (!model) return pass(model);
+  const Pool* pool = (*model)->registry.find(turn.pool);
+  const std::shared_ptr<Version> base = turn.version.lock();
+  if (auto good = check_base(turn.pool, pool, base.get()); !good) return pass(good);
+  return Wanted{&agent, turn, *model, pool};
 }
 
 void Commits::encode(const Asker& asker, const Wanted& wanted, Reservation room,
@@ -113,10 +114,9 @@ void Commits::encode(const Asker& asker, const Wanted& wanted, Reservation room,
                  cat(deadline_seconds),
                  {}});
   });
-  agents_.take(agent, State::encoding);
-  agent.encoding = key;
+  agents_.take(agent, {.key = key, .work = nullptr, .turn = wanted.turn.key});
   Message encode("encode");
-  encode.set("id", cat(key)).set("request", cat(agent.turn.key));
+  encode.set("id", cat(key)).set("request", cat(wanted.turn.key));
   encode.set("codec", codec_name(wanted.pool->codec)).set("holders", budget_.holders());
   if (const auto left = budget_.left()) encode.set_id("budget_left", *left + open.room.bytes());
   (void)control_.send(agent.routing, encode);  // an agent that died meanwhile is reaped
@@ -124,10 +124,11 @@ void Commits::encode(const Asker& asker, const Wanted& wanted, Reservation room,
 
 void Commits::take_turn(Link& lease, const Message& message, std::vector<UniqueFd> fds) {
   AgentRecord* agent = agents_.find(lease.agent);
-  if (agent == nullptr || agent->state != State::encoding || message.type() != "turn") return;
-  if (message.text("id") != cat(agent->encoding)) return;
-  const uint64_t key = agent->encoding;
-  free_agent(*agent);
+  if (agent == nullptr || message.type() != "turn") return;
+  const LaneTask* task = agent->find_task(message.text("id"));
+  if (task == nullptr || task->work) return;
+  const uint64_t key = task->key;
+  free_lane(*agent, key);
   const auto found = open_.find(key);
   if (found == open_.end()) return;  // cancelled, or past its deadline
   const Open& open = found->second;
@@ -174,7 +175,7 @@ Result<Message> Commits::publish(const Open& open, const AgentRecord& agent, con
   return committed.set_id("inode", turn.id("inode"));
 }
 
-// Ends a commit without a version. The agent is free once it has answered.
+// Ends a commit without a version. The lane is free once its agent has answered.
 void Commits::refuse(uint64_t key, const Error& error) {
   if (const auto open = close(key)) replies_.refuse(open->asker, error);
 }
@@ -186,20 +187,24 @@ std::optional<Commits::Open> Commits::close(uint64_t key) {
   return std::move(found.mapped());
 }
 
-void Commits::free_agent(AgentRecord& agent) {
-  agent.encoding = 0;
-  agent.state = State::idle;
+void Commits::free_lane(AgentRecord& agent, uint64_t key) {
+  std::erase_if(agent.tasks, [&](const LaneTask& task) { return task.key == key; });
 }
 
-void Commits::agent_message(AgentRecord& agent, const Message& message) {
-  if (message.type() != "error" || message.text("id") != cat(agent.encoding)) return;
-  refuse(agent.encoding, error_of(message));
-  free_agent(agent);
+void Commits::agent_message(AgentRecord& agent, const LaneTask& task, const Message& message) {
+  if (message.type() != "error") return;
+  const uint64_t key = task.key, gone = task.turn;
+  if (message.text("code") == error_name(ErrorCode::conflict)) {  // its lane has moved on
+    std::erase_if(agent.turns, [&](const HeldTurn& turn) { return turn.key == gone; });
+  }
+  refuse(key, error_of(message));
+  free_lane(agent, key);
 }
 
 void Commits::agent_lost(AgentRecord& agent, const Error& error) {
-  if (agent.encoding != 0) refuse(agent.encoding, error);
-  agent.encoding = 0;
+  for (const LaneTask& task : std::exchange(agent.tasks, {})) {
+    if (!task.work) refuse(task.key, error);
+  }
 }
 
 void Commits::cancel(const std::string& client, const std::string& request) {

@@ -33,7 +33,8 @@ class Commits {
   void client_gone(const std::string& client);
 
   void take_turn(Link& lease, const Message& message, std::vector<UniqueFd> fds);
-  void agent_message(AgentRecord& agent, const Message& message);  // its refusal
+  // Its refusal. REQUIRES: the task is one of an encode.
+  void agent_message(AgentRecord& agent, const LaneTask& task, const Message& message);
   void agent_lost(AgentRecord& agent, const Error& error);
 
  private:
@@ -46,18 +47,20 @@ class Commits {
   };
   struct Wanted {
     AgentRecord* agent = nullptr;
+    HeldTurn turn;
     ModelSlot* model = nullptr;
     const Pool* pool = nullptr;
   };
 
   Result<Wanted> find(const Asker& asker, const std::string& request);
+  Result<Wanted> find_base(AgentRecord& agent, const HeldTurn& turn);
   Result<Reservation> make_room(const Wanted& wanted);
   void encode(const Asker& asker, const Wanted& wanted, Reservation room, double deadline_seconds);
   Result<Message> publish(const Open& open, const AgentRecord& agent, const Message& turn,
                           std::vector<UniqueFd> fds);
   void refuse(uint64_t key, const Error& error);
   std::optional<Open> close(uint64_t key);
-  void free_agent(AgentRecord& agent);
+  static void free_lane(AgentRecord& agent, uint64_t key);
 
   Models& models_;
   AgentTable& agents_;

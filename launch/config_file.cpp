@@ -43,6 +43,11 @@ class Section {
     value = *number;
   }
 
+  void integer(const std::string& key, std::optional<int64_t>& value, int64_t low, int64_t high) {
+    if (!table_.contains(key)) return known_.push_back(key);
+    integer(key, value.emplace(0), low, high);
+  }
+
   void size(const std::string& key, uint64_t& value) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
@@ -147,6 +152,7 @@ void read_all(Section& file, Deployment& deployment) {
   file.path("runtime", deployment.runtime);
   file.size("budget", deployment.budget_bytes);
   file.integer("threads", deployment.threads, 1, kThreadsMax);
+  file.integer("lanes", deployment.lanes, 1, kLanesMax);
   file.integer("writer-threads", deployment.writer_threads, 1, kThreadsMax);
   file.text("isa", deployment.isa);
   file.path("writer", deployment.writer);
@@ -206,16 +212,18 @@ Result<Deployment> read_config(const std::string& path, Deployment base) {
 std::string print_config(const Deployment& deployment) {
   toml::table file{{"runtime", deployment.runtime},
                    {"budget", static_cast<int64_t>(deployment.budget_bytes)},
-                   {"threads", deployment.threads},
+                   {"lanes", deployment.lanes},
                    {"writer-threads", deployment.writer_threads},
                    {"isa", deployment.isa},
                    {"writer", deployment.writer},
                    {"agent-program", deployment.agent_program},
                    {"log-level", deployment.log_level},
                    {"log-format", deployment.log_format}};
+  if (deployment.threads) file.insert("threads", *deployment.threads);
   if (!deployment.models.empty()) file.insert("model", array_of(deployment.models));
   if (!deployment.pools.empty()) file.insert("pool", array_of(deployment.pools));
   std::ostringstream out;
+  if (!deployment.threads) out << "# threads is not set: each agent gets its share of the cores\n";
   out << toml::toml_formatter(file) << '\n';
   return out.str();
 }

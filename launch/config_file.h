@@ -18,7 +18,7 @@ namespace polykv {
 // The file over `base`: keys that it lacks stay. usage error that names file, line and key for
 // what is no TOML, an unknown key, a wrong type or a value out of range.
 Result<Deployment> read_config(const std::string& path, Deployment base);
-// Everything, so that it reads back as the same deployment.
+// Everything that is set, so that it reads back as the same deployment.
 std::string print_config(const Deployment& deployment);
 
 }  // namespace polykv

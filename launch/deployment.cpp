@@ -159,7 +159,11 @@ SupervisorOptions supervisor_options(const Deployment& deployment) {
   options.writer_program = deployment.writer;
   options.agent_program = deployment.agent_program;
   options.writer_threads = static_cast<unsigned>(deployment.writer_threads);
-  options.agent_threads = static_cast<unsigned>(deployment.threads);
+  options.agent_threads = static_cast<unsigned>(deployment.threads.value_or(0));
+  options.agent_lanes = static_cast<unsigned>(deployment.lanes);
+  for (const PoolEntry& pool : deployment.pools) {
+    options.first_agents += static_cast<size_t>(pool.agents);
+  }
   if (deployment.budget_bytes > 0) options.budget = deployment.budget_bytes;
   options.isa = deployment.isa;
   return options;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,8 +36,9 @@ struct Deployment {
   std::string runtime;
   std::vector<ModelEntry> models;
   std::vector<PoolEntry> pools;
-  uint64_t budget_bytes = 0;  // 0 = no limit of our own
-  int64_t threads = 1;        // of each agent
+  uint64_t budget_bytes = 0;       // 0 = no limit of our own
+  std::optional<int64_t> threads;  // of each agent; not set: its share of the cores
+  int64_t lanes = 1;               // of each agent
   int64_t writer_threads = 1;
   std::string isa, writer, agent_program;  // "" = the best; our siblings
   std::string log_level = "info", log_format = "text";

@@ -9,7 +9,6 @@ namespace polykv {
 namespace {
 
 using Phase = Work::Phase;
-using State = AgentRecord::State;
 
 Message told_by(const Error& error, const AgentRecord& agent) {
   Message message = error_message(error);
@@ -50,13 +49,13 @@ void Generations::begin(const WorkRef& work, const std::vector<AgentRecord*>& ag
     Member& member = work->members[i];
     member.agent = agent.name;
     member.start.set("version", work->version->number);  // a start names its version
-    agent.work = work;
-    agent.member = i;
-    agents_.take(agent, work->group ? State::preparing : State::busy);
+    LaneTask& task = agents_.take(
+        agent, {.key = member.key, .work = work, .member = i, .preparing = work->group});
     if (!work->group) {
-      start_member(*work, agent);
+      start_member(agent, task);
       continue;
     }
+    task.order = ++agent.last_order;
     Message prepare("prepare");
     prepare.set("id", cat(member.key)).set("pool", work->pool);
     // To an agent that died meanwhile nothing comes: it is reaped.
@@ -64,22 +63,19 @@ void Generations::begin(const WorkRef& work, const std::vector<AgentRecord*>& ag
   }
 }
 
-void Generations::start_member(Work& work, AgentRecord& agent) {
-  agent.state = State::busy;
-  agent.turn = {};
-  (void)control_.send(agent.routing, work.members[agent.member].start);
+void Generations::start_member(AgentRecord& agent, LaneTask& task) {
+  task.preparing = false;
+  task.order = ++agent.last_order;
+  // Which lane it takes the agent knows; a commit of a turn that is gone is refused by it.
+  if (agent.tasks.size() >= agent.lanes) agent.turns.clear();
+  (void)control_.send(agent.routing, task.work->members[task.member].start);
 }
 
-void Generations::moved(AgentRecord& agent, const Message& message) {
-  agent.pool = message.text("pool");
-  agent.version = static_cast<uint64_t>(message.integer("version"));
-}
-
-void Generations::prepared(AgentRecord& agent, const Message& message) {
-  Work& work = *agent.work;
-  moved(agent, message);
-  if (work.phase != Phase::preparing) return free_agent(agent);  // it failed meanwhile
-  work.members[agent.member].prepared = true;
+void Generations::prepared(AgentRecord& agent, LaneTask& task, const Message& message) {
+  Work& work = *task.work;
+  agent.holds(task.order, message);
+  if (work.phase != Phase::preparing) return free_lane(agent, task.key);  // it failed meanwhile
+  work.members[task.member].prepared = true;
   if (std::ranges::all_of(work.members, &Member::prepared)) start(work);
 }
 
@@ -91,37 +87,39 @@ void Generations::start(Work& work) {
   Message started("group_started");
   started.set("model", work.model).set("pool", work.pool).set("version", work.version->number);
   (void)replies_.part(work.asker, started.set("agents", names));
-  for (AgentRecord* agent : agents_of(work)) start_member(work, *agent);
+  for (const auto& [agent, task] : tasks_of(work)) start_member(*agent, *task);
 }
 
 void Generations::agent_message(AgentRecord& agent, const Message& message) {
-  if (!agent.work && message.type() == "prepared") return moved(agent, message);
-  if (!agent.work || message.text("id") != cat(agent.work->members[agent.member].key)) return;
-  if (message.type() == "token") token(agent, message);
-  if (message.type() == "prepared") prepared(agent, message);
-  if (message.type() == "done") done(agent, message);
-  if (message.type() == "error") failed(agent, message);
+  const std::string type = message.type();
+  LaneTask* task = agent.find_task(message.text("id"));
+  // One that was sent home; what it was told since is newer.
+  if (task == nullptr && type == "prepared") return agent.holds(agent.last_order, message);
+  if (task == nullptr || !task->work) return;
+  if (type == "token") token(*task, message);
+  if (type == "prepared" && task->preparing) prepared(agent, *task, message);
+  if (type == "done" && !task->preparing) done(agent, *task, message);
+  if (type == "error") failed(agent, *task, message);
   dispatch();
 }
 
-void Generations::token(AgentRecord& agent, const Message& message) {
-  const WorkRef work = agent.work;
-  if (work->members[agent.member].answered) return;
+void Generations::token(const LaneTask& task, const Message& message) {
+  const WorkRef work = task.work;
+  if (work->members[task.member].answered) return;
   Message part = message;
   part.set("id", work->asker.request).set("pool", work->pool);
-  if (work->group) part.set("member", agent.member);
+  if (work->group) part.set("member", task.member);
   const bool heard = replies_.part(work->asker, part);
   replies_.announce("token", part);
   if (!heard) stop(work, {ErrorCode::cancelled, "the client is gone", {}, {}});
 }
 
-void Generations::done(AgentRecord& agent, Message answer) {
-  const WorkRef work = agent.work;
-  const size_t member = agent.member;
+void Generations::done(AgentRecord& agent, const LaneTask& task, Message answer) {
+  const WorkRef work = task.work;
+  const size_t member = task.member;
   agent.tokens += static_cast<uint64_t>(answer.integer("tokens"));
   agent.tokens_per_s = answer.number("tokens_per_s");
-  agent.pool = answer.text("pool");
-  agent.version = static_cast<uint64_t>(answer.integer("version"));
+  agent.holds(task.order, answer);
   const bool whole = !work->group && !work->members[member].answered;
   if (whole) {
     const int64_t n_tokens = answer.integer("prompt_tokens") + answer.integer("tokens");
@@ -136,39 +134,44 @@ void Generations::done(AgentRecord& agent, Message answer) {
             {"client", work->asker.client},
             {"agent", agent.name},
             {"model", work->model},
-            {"pool", agent.pool},
-            {"version", cat(agent.version)}});
-  free_agent(agent);
+            {"pool", work->pool},
+            {"version", cat(answer.integer("version"))}});
+  free_lane(agent, task.key);
   this->answer(work, member, std::move(answer));
 }
 
-void Generations::failed(AgentRecord& agent, const Message& answer) {
-  const WorkRef work = agent.work;
-  const size_t member = agent.member;
+void Generations::failed(AgentRecord& agent, const LaneTask& task, const Message& answer) {
+  const WorkRef work = task.work;
+  const size_t member = task.member;
   agent.last_error = answer.text("message");
   Message error = answer;
   error.set("agent", agent.name).set("pid", agent.pid);
-  free_agent(agent);
+  free_lane(agent, task.key);
   if (work->phase == Phase::preparing) return refuse(work, error);
   this->answer(work, member, std::move(error));
 }
 
-void Generations::free_agent(AgentRecord& agent) {
-  agent.work.reset();
-  agent.state = State::idle;
+void Generations::free_lane(AgentRecord& agent, uint64_t key) {
+  std::erase_if(agent.tasks, [&](const LaneTask& task) { return task.key == key; });
   leave_dropped(agent);
 }
 
-// An idle agent's lease would keep a dropped pool's memory: it takes another, if there is one.
+// A lease that no lane works on would keep a dropped pool's memory: another is taken, if there is
+// one.
 void Generations::leave_dropped(AgentRecord& agent) {
+  const auto keeps = [&](const LaneTask& task) {
+    return !task.work || task.preparing || task.work->pool == agent.pool;
+  };
   auto model = models_.find(agent.model);
-  if (!model || agent.state != State::idle) return;
+  if (!model || agent.state != AgentRecord::State::up) return;
+  if (std::ranges::any_of(agent.tasks, keeps)) return;
   const Registry& registry = (*model)->registry;
   if (registry.version(agent.pool, agent.version) || registry.pools().empty()) return;
   const bool at_home = registry.find(agent.home) != nullptr;
   const std::string pool = at_home ? agent.home : registry.pools().begin()->first;
   Message prepare("prepare");
   prepare.set("id", "home").set("pool", pool);
+  ++agent.last_order;
   (void)control_.send(agent.routing, prepare.set("version", registry.find(pool)->current->number));
 }
 
@@ -196,10 +199,12 @@ void Generations::answer(const WorkRef& work, size_t member, Message message) {
 
 void Generations::refuse(const WorkRef& work, Message error) {
   replies_.reply(work->asker, std::move(error));
-  for (AgentRecord* agent : agents_of(*work)) {
+  std::vector<std::pair<AgentRecord*, uint64_t>> ready;
+  for (const auto& [agent, task] : tasks_of(*work)) {
     // One that still takes its lease is free once it says so.
-    if (work->members[agent->member].prepared) free_agent(*agent);
+    if (work->members[task->member].prepared) ready.emplace_back(agent, task->key);
   }
+  for (const auto& [agent, key] : ready) free_lane(*agent, key);
   end(work);
 }
 
@@ -211,12 +216,14 @@ void Generations::end(const WorkRef& work) {
   std::erase(works_, work);
 }
 
-std::vector<AgentRecord*> Generations::agents_of(const Work& work) {
-  std::vector<AgentRecord*> agents;
+std::vector<std::pair<AgentRecord*, LaneTask*>> Generations::tasks_of(const Work& work) {
+  std::vector<std::pair<AgentRecord*, LaneTask*>> tasks;
   for (auto& [name, agent] : agents_.all()) {
-    if (agent.work.get() == &work) agents.push_back(&agent);
+    for (LaneTask& task : agent.tasks) {
+      if (task.work.get() == &work) tasks.emplace_back(&agent, &task);
+    }
   }
-  return agents;
+  return tasks;
 }
 
 WorkRef Generations::find(const Asker& asker) const {
@@ -245,16 +252,17 @@ void Generations::client_gone(const std::string& client) {
 // What runs is told to stop and answers for itself; what does not run yet never will.
 void Generations::stop(const WorkRef& work, const Error& error) {
   if (work->phase != Phase::running) return refuse(work, error_message(error));
-  for (AgentRecord* agent : agents_of(*work)) cancel_at(*agent);
+  for (const auto& [agent, task] : tasks_of(*work)) cancel_at(*agent, *task);
 }
 
-void Generations::cancel_at(AgentRecord& agent) {
+void Generations::cancel_at(const AgentRecord& agent, const LaneTask& task) {
   Message cancel("cancel");
-  cancel.set("request", cat(agent.work->members[agent.member].key));
+  cancel.set("request", cat(task.key));
   (void)control_.send(agent.routing, cancel);
 }
 
-// The client is told at once; an agent that does not stop stays busy, and says why in its status.
+// The client is told at once; a lane that does not stop stays taken, and its agent's status says
+// why.
 void Generations::expire(const WorkRef& work) {
   const Error error{
       ErrorCode::timed_out,
@@ -262,10 +270,10 @@ void Generations::expire(const WorkRef& work) {
       cat(work->deadline_seconds),
       {}};
   if (work->phase != Phase::running) return refuse(work, error_message(error));
-  for (AgentRecord* agent : agents_of(*work)) {
-    cancel_at(*agent);
+  for (const auto& [agent, task] : tasks_of(*work)) {
+    cancel_at(*agent, *task);
     agent->last_error = cat("told to stop at the deadline of ", work->deadline_seconds, " s");
-    answer(work, agent->member, told_by(error, *agent));
+    answer(work, task->member, told_by(error, *agent));
   }
 }
 
@@ -274,7 +282,8 @@ std::string Generations::why_late(const Work& work) {
     return cat("pool '", work.pool, "' did not come to version ", work.at_least);
   }
   if (work.phase == Phase::waiting) {
-    return cat("it waited for ", work.members.size(), " idle agent(s) of model '", work.model, "'");
+    return cat("it waited for ", work.members.size(),
+               " idle agent(s), or lanes of them, of model '", work.model, "'");
   }
   std::string names;
   for (const Member& member : work.members) {
@@ -286,11 +295,17 @@ std::string Generations::why_late(const Work& work) {
 }
 
 void Generations::agent_lost(AgentRecord& agent, const Error& error) {
-  agent.turn = {};
-  if (!agent.work) return;
-  const WorkRef work = std::exchange(agent.work, nullptr);
-  if (work->phase == Phase::preparing) return refuse(work, told_by(error, agent));
-  answer(work, agent.member, told_by(error, agent));
+  agent.turns.clear();
+  const std::vector<LaneTask> tasks = agent.tasks;
+  std::erase_if(agent.tasks, [](const LaneTask& task) { return task.work != nullptr; });
+  for (const LaneTask& task : tasks) {
+    if (!task.work) continue;
+    if (task.work->phase == Phase::preparing) {
+      refuse(task.work, told_by(error, agent));
+    } else {
+      answer(task.work, task.member, told_by(error, agent));
+    }
+  }
 }
 
 void Generations::agent_gone(const AgentRecord& agent, const Error& error) {

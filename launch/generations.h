@@ -1,5 +1,5 @@
-// Generations, alone and in groups: handed to idle agents in the order that they were asked for,
-// their tokens and answers handed back.
+// Generations, alone and in groups: handed to free lanes of agents in the order that they were
+// asked for, their tokens and answers handed back.
 //
 //   waiting ──► (group: preparing, until every agent holds the version) ──► running ──► over
 #pragma once
@@ -29,7 +29,7 @@ class Generations {
   // Is there one on this pool that is not over?
   bool await(const std::string& model, const std::string& pool) const;
   void client_gone(const std::string& client);  // nobody waits for its answers any more
-  void dispatch();  // gives waiting generations to idle agents; cheap when there is nothing to do
+  void dispatch();  // gives waiting generations to free lanes; cheap when there is nothing to do
 
   void agent_message(AgentRecord& agent, const Message& message);
   void pools_changed();  // idle agents let go of those that were dropped
@@ -41,22 +41,22 @@ class Generations {
   void look_for_versions();
   void begin(const WorkRef& work, const std::vector<AgentRecord*>& agents);
   void start(Work& work);
-  void start_member(Work& work, AgentRecord& agent);
-  void prepared(AgentRecord& agent, const Message& message);
-  void token(AgentRecord& agent, const Message& message);
-  void done(AgentRecord& agent, Message answer);
-  void failed(AgentRecord& agent, const Message& answer);
-  void moved(AgentRecord& agent, const Message& message);
+  void start_member(AgentRecord& agent, LaneTask& task);
+  // These end the task: it is gone when they return, or before.
+  void prepared(AgentRecord& agent, LaneTask& task, const Message& message);
+  void done(AgentRecord& agent, const LaneTask& task, Message answer);
+  void failed(AgentRecord& agent, const LaneTask& task, const Message& answer);
+  void token(const LaneTask& task, const Message& message);
+  void free_lane(AgentRecord& agent, uint64_t key);
   void leave_dropped(AgentRecord& agent);
-  void free_agent(AgentRecord& agent);
 
   void stop(const WorkRef& work, const Error& error);  // cancelled, or past its deadline
   void expire(const WorkRef& work);
-  void cancel_at(AgentRecord& agent);
+  void cancel_at(const AgentRecord& agent, const LaneTask& task);
   void answer(const WorkRef& work, size_t member, Message message);
   void refuse(const WorkRef& work, Message error);  // the one answer to all of it
   void end(const WorkRef& work);
-  std::vector<AgentRecord*> agents_of(const Work& work);
+  std::vector<std::pair<AgentRecord*, LaneTask*>> tasks_of(const Work& work);
   std::string why_late(const Work& work);
 
   Models& models_;

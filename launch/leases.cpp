@@ -45,12 +45,18 @@ Link* Leases::find(uint64_t id) {
   return nullptr;
 }
 
-const Link* Leases::of_agent(const std::string& agent) const {
-  const Link* newest = nullptr;
-  for (const Link& link : links_) {
+Link* Leases::newest_of(const std::string& agent) {
+  Link* newest = nullptr;
+  for (Link& link : links_) {
     if (link.role == Link::Role::agent && link.agent == agent) newest = &link;
   }
   return newest;
+}
+
+bool Leases::is_scoring(const std::string& agent) const {
+  return std::ranges::any_of(links_, [&](const Link& link) {
+    return link.role == Link::Role::agent && link.agent == agent && !link.waiting_score.empty();
+  });
 }
 
 bool Leases::send(uint64_t id, const Message& message, const std::vector<int>& fds) {
@@ -112,18 +118,13 @@ bool Leases::send_grant(Link& link, const HeldImage& image, const Version& versi
 void Leases::forward_score(Link& link, const Message& message, std::vector<UniqueFd> fds) {
   const std::string name = message.text("agent");
   Error error{ErrorCode::agent_lost, cat("there is no agent '", name, "'"), name, {}};
-  for (Link& other : links_) {
-    if (other.role != Link::Role::agent || other.agent != name) continue;
-    if (!other.waiting_score.empty()) {
-      error = {ErrorCode::usage,
-               cat("agent '", name, "' is scoring already: ask again later"),
-               name,
-               {}};
-      break;
-    }
-    if (!other.socket.try_send(message.dump(), {fds[0].get()})) break;
-    other.waiting_score = message.text("id");
-    other.scorer = link.id;
+  Link* lease = newest_of(name);
+  if (lease != nullptr && is_scoring(name)) {
+    error = {
+        ErrorCode::usage, cat("agent '", name, "' is scoring already: ask again later"), name, {}};
+  } else if (lease != nullptr && lease->socket.try_send(message.dump(), {fds[0].get()})) {
+    lease->waiting_score = message.text("id");
+    lease->scorer = link.id;
     return;
   }
   (void)refuse(link.socket, error, message.text("id"));

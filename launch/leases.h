@@ -27,7 +27,7 @@ class Leases {
   std::list<Link>& all() { return links_; }
   const std::list<Link>& all() const { return links_; }
   Link* find(uint64_t id);
-  const Link* of_agent(const std::string& agent) const;  // its newest lease
+  Link* newest_of(const std::string& agent);  // lease of this agent
   bool send(uint64_t id, const Message& message, const std::vector<int>& fds);
   // Has this agent a lease besides this one?
   bool has_other(const Link& link) const;
@@ -49,6 +49,7 @@ class Leases {
  private:
   bool send_grant(Link& link, const HeldImage& image, const Version& version,
                   const Message& granted);
+  bool is_scoring(const std::string& agent) const;
 
   FdListener listener_;
   Models& models_;

@@ -6,7 +6,8 @@
 namespace polykv {
 namespace {
 
-CLI::Option* add_threads(CLI::App& app, const char* name, int64_t& value, const char* meaning) {
+template <class Value>
+CLI::Option* add_threads(CLI::App& app, const char* name, Value& value, const char* meaning) {
   return app.add_option(name, value, meaning)->check(CLI::Range(int64_t{1}, kThreadsMax));
 }
 
@@ -20,7 +21,8 @@ void add_supervisor_options(CLI::App& app, Draft& draft) {
       "How messages are written (chatml, llama3, …, plain); default: as the model's file "
       "says");
   app.add_option("--budget", draft.budget, "Limit of shared memory, e.g. 500MB (image and pools)");
-  add_threads(app, "--threads", deployment.threads, "Threads of each agent");
+  add_threads(app, "--threads", deployment.threads,
+              "Threads of each agent; default: cores / agents");
   add_threads(app, "--writer-threads", deployment.writer_threads, "Threads for prefill");
   app.add_option("--isa", deployment.isa,
                  "Force agents' kernels by name (ref, avx2, avx512, avx512vbmi)");
@@ -31,10 +33,18 @@ void add_supervisor_options(CLI::App& app, Draft& draft) {
   app.add_option("--log-format", deployment.log_format, "text, or json: one object a line");
 }
 
+void add_lanes(CLI::App& app, Draft& draft) {
+  app.add_option("--lanes", draft.arguments.deployment.lanes,
+                 "Generations at once in each agent process")
+      ->check(CLI::Range(int64_t{1}, kLanesMax))
+      ->capture_default_str();
+}
+
 void add_run(CLI::App& app, Draft& draft) {
   RunOptions& options = draft.arguments.run;
   CLI::App* run = app.add_subcommand("run", "One document, N agents, their questions, one report");
   add_supervisor_options(*run, draft);
+  add_lanes(*run, draft);
   add_sampling_options(*run, options.ask);
   known_as(add_runtime(*run, draft.private_runtime), kNoVariable)
       ->description("Runtime directory; default: a private one");
@@ -58,6 +68,7 @@ void add_up(CLI::App& app, Draft& draft) {
                         "Print what would be started, as such a file, and end"),
            kNoVariable);
   add_supervisor_options(*up, draft);
+  add_lanes(*up, draft);
   up->get_option("--model")->description(
       "Model: a GGUF file or a folder with safetensors; or NAME=FILE; several may be named");
   add_runtime(*up, draft.runtime);

@@ -30,17 +30,31 @@ int64_t tokens_generated(const RunResult& result) {
   return tokens;
 }
 
+int64_t n_streams(const RunResult& result) { return result.n_agents * result.n_lanes; }
+
+// Of each process: as many as it was started with.
+int64_t n_threads(const RunResult& result) {
+  const auto agents = result.status.objects("agents");
+  return agents.empty() ? 0 : agents.front().integer("threads");
+}
+
+std::string processes(const RunResult& result) {
+  if (result.n_lanes == 1) return cat(result.n_agents, " processes");
+  return cat(result.n_agents, result.n_agents == 1 ? " process" : " processes", " x ",
+             result.n_lanes, " lanes");
+}
+
 void print_memory(const RunResult& result, std::ostream& out) {
   const auto bytes = static_cast<uint64_t>(result.pool.integer("bytes"));
   const uint64_t f16 = f16_cache_bytes(result.pool);
   const auto times = [&](uint64_t other) {
     return fixed(static_cast<double>(other) / static_cast<double>(bytes), 1);
   };
-  const uint64_t many = f16 * static_cast<uint64_t>(result.n_agents);
+  const uint64_t many = f16 * static_cast<uint64_t>(n_streams(result));
   out << "Pool      " << megabytes(bytes) << " as mapped, for " << result.pool.integer("tokens")
       << " tokens in " << result.codec << ": " << fixed(result.pool.number("bits_per_element"), 3)
       << " bits per element, everything counted\n"
-      << "          instead of " << megabytes(many) << " in " << result.n_agents
+      << "          instead of " << megabytes(many) << " in " << n_streams(result)
       << " private f16 caches (" << times(many) << " times as much)\n"
       << "          or " << megabytes(f16) << " in one shared f16 cache (" << times(f16)
       << " times as much)\n"
@@ -56,7 +70,7 @@ void print_speed(const RunResult& result, std::ostream& out) {
       << "Answers   " << tokens_generated(result) << " tokens in "
       << fixed(result.answer_seconds, 1)
       << " s: " << fixed(static_cast<double>(tokens_generated(result)) / result.answer_seconds, 1)
-      << " tokens/s from " << result.n_agents << " processes, prompts included\n";
+      << " tokens/s from " << processes(result) << ", prompts included\n";
 }
 
 void print_agents(const RunResult& result, std::ostream& out) {
@@ -143,7 +157,7 @@ std::string report_json(const RunResult& result) {
     pool.set(field, result.pool.integer(field));
   }
   pool.set("shared_f16_bytes", f16);
-  pool.set("private_f16_bytes", f16 * static_cast<uint64_t>(result.n_agents));
+  pool.set("private_f16_bytes", f16 * static_cast<uint64_t>(n_streams(result)));
   std::vector<Message> agents;
   for (const Answer& answer : result.answers) agents.push_back(agent_report(answer));
   Message report("report");
@@ -157,6 +171,8 @@ std::string report_json(const RunResult& result) {
   report.set("fingerprint", model_of(result).text("fingerprint"));
   report.set("image_bytes", model_of(result).integer("image_bytes"));
   report.set("writer_restarts", model_of(result).integer("writer_restarts"));
+  report.set("processes", result.n_agents).set("lanes", result.n_lanes);
+  report.set("threads", n_threads(result));
   report.set("fallbacks", result.status.texts("fallbacks"));
   return report.dump();
 }

@@ -41,7 +41,7 @@ std::string streaming_line(size_t done, size_t all, int64_t pieces, double secon
              " a second");
 }
 
-// Asks everything at once; idle agents take the questions in order.
+// Asks everything at once; free lanes take the questions in order.
 Status ask_all(Client& client, const RunOptions& options, RunResult& result) {
   std::map<std::string, Answer*> open;
   const Clock::time_point start = Clock::now();
@@ -76,6 +76,7 @@ Result<RunResult> run_steps(Client& client, const RunOptions& options, const std
                             const std::vector<std::string>& questions) {
   RunResult result;
   result.n_agents = options.n_agents;
+  result.n_lanes = options.supervisor.agent_lanes;
   result.codec = options.codec;
   auto longest = longest_question(client, questions);
   if (!longest) return pass(longest);

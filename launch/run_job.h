@@ -53,6 +53,7 @@ struct RunResult {
   std::vector<Answer> answers;
   double answer_seconds = 0;  // from the first request to the last answer
   int64_t n_agents = 0;
+  int64_t n_lanes = 1;  // of each
   std::string codec;
   std::string weak_model_note;
 };

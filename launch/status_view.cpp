@@ -107,10 +107,16 @@ std::string rate_of(const Message& agent, const ViewNotes& notes) {
   return rate == 0 ? "-" : fixed(rate, 1);
 }
 
+// "3/15": taken, of all.
+std::string lanes_of(const Message& agent) {
+  return cat(agent.integer("running"), "/", agent.integer("lanes"));
+}
+
 TextTable agents_table(const Message& snapshot, const ViewNotes& notes) {
   TextTable table{{{"agent", 0},
                    {"pid", 2, true},
                    {"state", 0},
+                   {"lanes", 2},
                    {"model", 8},
                    {"pool", 5},
                    {"version", 4, true},
@@ -123,7 +129,7 @@ TextTable agents_table(const Message& snapshot, const ViewNotes& notes) {
                   {}};
   for (const Message& agent : snapshot.objects("agents")) {
     table.rows.push_back({printable(agent.text("agent")), cat(agent.integer("pid")),
-                          agent.text("state"), printable(agent.text("model")),
+                          agent.text("state"), lanes_of(agent), printable(agent.text("model")),
                           printable(agent.text("pool")), cat(agent.integer("version")),
                           rate_of(agent, notes), in_mb(agent, "private_bytes"),
                           cat(agent.integer("tokens")), cat(agent.integer("restarts")),

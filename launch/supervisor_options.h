@@ -26,7 +26,9 @@ struct SupervisorOptions {
   std::string writer_program;        // absolute paths
   std::string agent_program;
   unsigned writer_threads = 2;
-  unsigned agent_threads = 1;
+  unsigned agent_threads = 0;      // 0: each gets its share of the cores (threads_of_each)
+  unsigned agent_lanes = 1;        // generations at once in one process
+  size_t first_agents = 0;         // so many are to be started at the beginning, all pools together
   std::optional<uint64_t> budget;  // bytes of shared memory, image included; nullopt = no own limit
   bool restart_agents = false;
   SteadyClock clock;  // empty: the machine's

@@ -22,7 +22,7 @@ void Supervisor::handle_request(const Request& request) {
     return replies_.refuse({.client = request.sender, .link = 0, .request = id}, message.error());
   }
   if (message->type() == "agent_hello") {
-    const Link* lease = leases_.of_agent(message->text("agent"));
+    const Link* lease = leases_.newest_of(message->text("agent"));
     return agents_.hello(request.sender, *message, lease == nullptr ? 0 : lease->pid);
   }
   if (AgentRecord* agent = agents_.table().by_routing(request.sender)) {
@@ -32,7 +32,8 @@ void Supervisor::handle_request(const Request& request) {
 }
 
 void Supervisor::agent_message(AgentRecord& agent, const Message& message) {
-  if (agent.state == AgentRecord::State::encoding) return commits_.agent_message(agent, message);
+  const LaneTask* task = agent.find_task(message.text("id"));
+  if (task != nullptr && !task->work) return commits_.agent_message(agent, *task, message);
   generations_.agent_message(agent, message);
 }
 

@@ -16,6 +16,8 @@ Message agent_status(const AgentRecord& agent) {
   status.set("attach_ms", agent.attach_ms).set("tokens", agent.tokens);
   status.set("kernel", agent.kernel).set("tokens_per_s", agent.tokens_per_s);
   status.set("private_bytes", use ? use->private_bytes : 0);
+  status.set("lanes", agent.lanes).set("running", agent.tasks.size());
+  status.set("threads", agent.threads);
   status.set("restarts", agent.restarts).set("last_error", agent.last_error);
   return status;
 }

@@ -1,4 +1,4 @@
-// Matching members with idle agents.
+// Matching members with free lanes.
 #include "launch/work_line.h"
 
 #include <algorithm>
@@ -6,30 +6,38 @@
 namespace polykv {
 namespace {
 
-using Agents = std::vector<AgentRecord*>;
+// An agent and how many of its lanes are taken, counting those that this round gives away.
+struct Candidate {
+  AgentRecord* agent;
+  size_t taken;
+};
+using Candidates = std::vector<Candidate>;
 
-// Takes the first that fits.
+// A lane of the first agent that fits among those with the fewest lanes taken.
 template <class Fits>
-AgentRecord* take_first(Agents& idle, const Fits& fits) {
-  const auto found = std::ranges::find_if(idle, fits);
-  if (found == idle.end()) return nullptr;
-  AgentRecord* agent = *found;
-  idle.erase(found);
-  return agent;
+AgentRecord* take_lane(Candidates& candidates, const Fits& fits) {
+  Candidate* best = nullptr;
+  for (Candidate& one : candidates) {
+    if (one.taken >= one.agent->lanes || !fits(*one.agent)) continue;
+    if (best == nullptr || one.taken < best->taken) best = &one;
+  }
+  if (best == nullptr) return nullptr;
+  ++best->taken;
+  return best->agent;
 }
 
-// An agent for each member, nullptr where none is idle; those taken are no longer in `idle`.
-Agents choose(const Work& work, Agents& idle) {
-  Agents chosen(work.members.size());
-  for (size_t i = 0; i < chosen.size(); ++i) {  // first those that want a certain one
-    const std::string& wanted = work.members[i].agent;
-    if (wanted.empty()) continue;
-    chosen[i] = take_first(idle, [&](const AgentRecord* agent) { return agent->name == wanted; });
-  }
-  for (size_t i = 0; i < chosen.size(); ++i) {
-    if (!work.members[i].agent.empty()) continue;
-    chosen[i] =
-        take_first(idle, [&](const AgentRecord* agent) { return agent->model == work.model; });
+// An agent for each member, nullptr where none has a lane; those lanes count as taken.
+std::vector<AgentRecord*> choose(const Work& work, Candidates& candidates) {
+  std::vector<AgentRecord*> chosen(work.members.size());
+  for (const bool named : {true, false}) {  // first those that want a certain one
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      const std::string& wanted = work.members[i].agent;
+      if (wanted.empty() == named) continue;
+      chosen[i] = take_lane(candidates, [&](const AgentRecord& agent) {
+        const bool fits = named ? agent.name == wanted : agent.model == work.model;
+        return fits && agent.may_hold(work.version.get());
+      });
+    }
   }
   return chosen;
 }
@@ -41,10 +49,14 @@ void WorkLine::remove(const Work& work) {
 }
 
 std::optional<WorkLine::Match> WorkLine::next(AgentTable& agents) {
-  Agents idle = agents.idle();
-  for (auto it = waiting_.begin(); it != waiting_.end() && !idle.empty(); ++it) {
+  Candidates candidates;
+  for (AgentRecord* agent : agents.with_free_lanes()) {
+    candidates.push_back({agent, agent->tasks.size()});
+  }
+  if (candidates.empty()) return std::nullopt;
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
     if (!(*it)->version) continue;
-    Agents chosen = choose(**it, idle);
+    std::vector<AgentRecord*> chosen = choose(**it, candidates);
     if (std::ranges::count(chosen, nullptr) > 0) continue;
     Match match{std::move(*it), std::move(chosen)};
     waiting_.erase(it);

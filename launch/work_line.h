@@ -1,6 +1,7 @@
-// Who gets the next agents. Works are served in the order that they came, each as soon as all the
-// agents that it needs are idle at once; what an earlier group can use already, a later work does
+// Who gets the next lanes. Works are served in the order that they came, each as soon as all the
+// lanes that it needs are free at once; what an earlier group can use already, a later work does
 // not take. So nobody waits for ever, and two groups never hold half of what each other needs.
+// Agents with few lanes taken come first, and of those the one that has rested longest.
 #pragma once
 
 #include <deque>
@@ -15,7 +16,7 @@ class WorkLine {
  public:
   struct Match {
     WorkRef work;
-    std::vector<AgentRecord*> agents;  // [members], all different
+    std::vector<AgentRecord*> agents;  // [members]; one may come as often as it has lanes
   };
 
   void add(WorkRef work) { waiting_.push_back(std::move(work)); }

@@ -1,7 +1,7 @@
 // Checks, and the fields that a start takes from a request.
 #include "launch/work_request.h"
 
-#include <set>
+#include <map>
 
 namespace polykv {
 namespace {
@@ -54,14 +54,19 @@ Status check_agent(AgentTable& agents, const Member& member, const std::string& 
       member.agent);
 }
 
-Status check_distinct(const Work& work) {
-  std::set<std::string> named;
+// REQUIRES: every agent that is named is there.
+Status check_named(AgentTable& agents, const Work& work) {
+  std::map<std::string, size_t> named;
   for (const Member& member : work.members) {
-    if (member.agent.empty() || named.insert(member.agent).second) continue;
-    return fail(
-        ErrorCode::usage,
-        cat("two members want agent '", member.agent, "': each runs on an agent of its own"),
-        member.agent);
+    if (!member.agent.empty()) ++named[member.agent];
+  }
+  for (const auto& [name, wanted] : named) {
+    const size_t lanes = agents.find(name)->lanes;
+    if (wanted <= lanes) continue;
+    return fail(ErrorCode::usage,
+                cat(wanted == 2 ? "two" : cat(wanted), " members want agent '", name,
+                    "', which has ", lanes, " lane(s): each runs on a lane of its own"),
+                name, cat(lanes));
   }
   return {};
 }
@@ -88,7 +93,7 @@ Status add_members(Work& work, AgentTable& agents, const Message& message) {
   if (work.members.empty()) {
     return fail(ErrorCode::usage, "\"members\" is empty: a group has at least one", "0", "1");
   }
-  return check_distinct(work);
+  return check_named(agents, work);
 }
 
 }  // namespace
@@ -120,11 +125,13 @@ Status check_enough(const AgentTable& agents, const Work& work) {
                 cat("no agent is running for model '", work.model, "': start some first"),
                 work.model);
   }
-  if (alive >= work.members.size()) return {};
-  return fail(ErrorCode::agent_lost,
-              cat("a group of ", work.members.size(), " members needs as many agents, there ",
-                  alive == 1 ? "is 1" : cat("are ", alive), ": start more, or ask for fewer"),
-              cat(work.members.size()), cat(alive));
+  const size_t lanes = agents.lanes_of(work.model);
+  if (lanes >= work.members.size()) return {};
+  return fail(
+      ErrorCode::agent_lost,
+      cat("a group of ", work.members.size(), " members needs as many lanes of agents, ", "there ",
+          lanes == 1 ? "is 1" : cat("are ", lanes), ": start more agents, or ask for fewer"),
+      cat(work.members.size()), cat(lanes));
 }
 
 Status find_version(Models& models, Work& work) {

@@ -10,7 +10,7 @@ namespace polykv {
 Result<WorkRef> work_of(Models& models, AgentTable& agents, const Asker& asker,
                         const Message& message);
 
-// Agents enough for it, now and as long as nobody else ends? agent_lost with the numbers.
+// Lanes enough for it, now and as long as nobody else ends? agent_lost with the numbers.
 Status check_enough(const AgentTable& agents, const Work& work);
 
 // Gives a work that waits for a version that one, if it is there. version_gone: it never will be.

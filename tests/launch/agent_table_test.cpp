@@ -13,10 +13,16 @@ using Names = std::vector<std::string>;
 
 class Agents : public ::testing::Test {
  protected:
-  AgentRecord& idle(const std::string& name, const std::string& model = "main") {
+  AgentRecord& idle(const std::string& name, const std::string& model = "main", size_t lanes = 1) {
     AgentRecord& agent = table_.add(name);
-    agent.state = State::idle;
+    agent.state = State::up;
     agent.model = model;
+    agent.lanes = lanes;
+    return agent;
+  }
+  AgentRecord& busy(const std::string& name) {
+    AgentRecord& agent = idle(name);
+    agent.tasks.resize(1);
     return agent;
   }
 
@@ -38,14 +44,15 @@ class Agents : public ::testing::Test {
       std::string names;
       for (AgentRecord* agent : match->agents) {
         names += (names.empty() ? "" : ",") + agent->name;
-        table_.take(*agent, State::busy);
+        table_.take(*agent, {.key = 0, .work = match->work});
       }
       begun.push_back(match->work->asker.request + ":" + names);
     }
     return begun;
   }
 
-  void rest(const std::string& name) { table_.find(name)->state = State::idle; }
+  // One of its lanes is free again.
+  void rest(const std::string& name) { table_.find(name)->tasks.pop_back(); }
 
   AgentTable table_;
   WorkLine line_;
@@ -60,12 +67,18 @@ TEST_F(Agents, works_go_in_order_to_idle_agents_and_the_rest_waits) {
 }
 
 TEST_F(Agents, agents_that_start_work_stop_or_have_ended_get_nothing) {
-  for (const State state :
-       {State::starting, State::preparing, State::busy, State::encoding, State::ended}) {
+  for (const State state : {State::starting, State::ended}) {
     idle("a01").state = state;
     add("1", {""});
     EXPECT_EQ(begun(), Names{}) << table_.find("a01")->state_name();
   }
+  for (const LaneTask& task :
+       {LaneTask{.work = std::make_shared<Work>()},
+        LaneTask{.work = std::make_shared<Work>(), .preparing = true}, LaneTask{.turn = 1}}) {
+    idle("a01").tasks = {task};
+    EXPECT_EQ(begun(), Names{}) << table_.find("a01")->state_name();
+  }
+  idle("a01").tasks.clear();
   idle("a01").stopping = true;
   EXPECT_EQ(begun(), Names{});
 }
@@ -81,7 +94,7 @@ TEST_F(Agents, the_agent_that_has_rested_longest_is_taken) {
 }
 
 TEST_F(Agents, work_that_waits_for_a_busy_agent_holds_nobody_else_up) {
-  idle("a01"), idle("a02").state = State::busy;
+  idle("a01"), busy("a02");
   add("1", {"a02"});
   add("2", {""});
   EXPECT_EQ(begun(), Names{"2:a01"});
@@ -97,7 +110,7 @@ TEST_F(Agents, agents_of_other_models_are_not_taken) {
 }
 
 TEST_F(Agents, group_begins_when_all_its_agents_are_idle_at_once_and_they_differ) {
-  idle("a01"), idle("a02").state = State::busy;
+  idle("a01"), busy("a02");
   add("1", {"", ""});
   EXPECT_EQ(begun(), Names{});
   rest("a02");
@@ -111,7 +124,7 @@ TEST_F(Agents, member_that_wants_an_agent_gets_it_before_one_that_takes_any) {
 }
 
 TEST_F(Agents, later_work_does_not_take_what_an_earlier_group_needs) {
-  idle("a01"), idle("a02").state = State::busy;
+  idle("a01"), busy("a02");
   add("group", {"", ""});
   add("later", {""});
   EXPECT_EQ(begun(), Names{}) << "or the group would wait for ever";
@@ -120,7 +133,7 @@ TEST_F(Agents, later_work_does_not_take_what_an_earlier_group_needs) {
 }
 
 TEST_F(Agents, two_groups_never_hold_half_of_what_the_other_needs) {
-  idle("a01"), idle("a02"), idle("a03").state = State::busy;
+  idle("a01"), idle("a02"), busy("a03");
   add("1", {"", "", ""});
   add("2", {"a01", "a02"});
   EXPECT_EQ(begun(), Names{});
@@ -174,7 +187,8 @@ TEST_F(Agents, lost_turn_is_explained_by_what_became_of_its_agent) {
   EXPECT_EQ(table_.why_lost(first), "");
   table_.finished(agent, first, {first, 1, "main", {}});
   table_.finished(agent, second, {second, 2, "main", {}});
-  EXPECT_EQ(agent.turn.asker, second);
+  ASSERT_EQ(agent.turns.size(), 1u);
+  EXPECT_EQ(agent.turns[0].asker, second);
   EXPECT_EQ(table_.why_lost(first), "agent a01 has answered another request since");
   agent.state = State::ended;
   EXPECT_EQ(table_.why_lost(first), "agent a01, which computed it, has ended");

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <optional>
 
+#include "launch/agent_keeper.h"
 #include "launch/config_file.h"
 #include "tests/ipc/temp_dir.h"
 #include "tests/launch/expect_error.h"
@@ -73,7 +74,7 @@ class Options : public ::testing::Test {
 
 TEST_F(Options, flag_beats_variable_beats_file_beats_default) {
   const char* config = file("threads = 2\nisa = \"ref\"\nwriter-threads = 5\n[[model]]\nfile='/m'");
-  EXPECT_EQ(deployment({"up", "--model", "/m"}).threads, 1);
+  EXPECT_EQ(deployment({"up", "--model", "/m"}).threads, std::nullopt);
   EXPECT_EQ(deployment({"up", "--config", config}).threads, 2);
   const Variable threads("POLYKV_THREADS", "3");
   EXPECT_EQ(deployment({"up", "--config", config}).threads, 3);
@@ -81,6 +82,47 @@ TEST_F(Options, flag_beats_variable_beats_file_beats_default) {
   EXPECT_EQ(made.threads, 4);
   EXPECT_EQ(made.writer_threads, 5);
   EXPECT_EQ(made.isa, "ref");
+}
+
+TEST_F(Options, lanes_are_those_of_flag_variable_file_or_one) {
+  const char* config = file("lanes = 2\n[[model]]\nfile='/m'");
+  EXPECT_EQ(deployment({"up", "--model", "/m"}).lanes, 1);
+  EXPECT_EQ(deployment({"up", "--config", config}).lanes, 2);
+  const Variable lanes("POLYKV_LANES", "3");
+  EXPECT_EQ(deployment({"up", "--config", config}).lanes, 3);
+  const Deployment made = deployment({"up", "--config", config, "--lanes", "64"});
+  EXPECT_EQ(made.lanes, 64);
+  EXPECT_EQ(supervisor_options(made).agent_lanes, 64u);
+}
+
+TEST_F(Options, lanes_and_threads_beyond_reason_are_refused_by_name) {
+  for (const char* option : {"--lanes", "--threads"}) {
+    for (const char* value : {"0", "-1", "1025", "many"}) {
+      const auto parsed = parse({"up", "--model", "/m", option, value});
+      ASSERT_FALSE(parsed) << option << ' ' << value;
+      EXPECT_EQ(parsed.error(), static_cast<int>(ErrorCode::usage));
+      EXPECT_NE(err_.find(option), std::string::npos) << err_;
+      EXPECT_NE(err_.find(value), std::string::npos) << err_;
+    }
+  }
+  EXPECT_FALSE(parse({"up", "--model", "/m", "--lanes", "65"}));
+  EXPECT_FALSE(parse({"eval", "--model", "/m", "--text", "t", "--codecs", "f16", "--lanes", "2"}));
+}
+
+TEST_F(Options, cores_are_shared_among_the_agents_where_no_threads_are_named) {
+  const auto of = [&](std::vector<const char*> arguments) {
+    return supervisor_options(deployment(std::move(arguments)));
+  };
+  const char* config = file(
+      "[[model]]\nfile='/m'\n[[pool]]\ncontext=['/a']\nagents=3\n"
+      "[[pool]]\nname='b'\ncontext=['/b']\nagents=5");
+  EXPECT_EQ(of({"up", "--config", config}).agent_threads, 0u);
+  EXPECT_EQ(of({"up", "--config", config}).first_agents, 8u);
+  EXPECT_EQ(of({"up", "--config", config, "--threads", "4"}).agent_threads, 4u);
+  EXPECT_EQ(threads_of_each(16, 5), 3u);
+  EXPECT_EQ(threads_of_each(16, 0), 16u);
+  EXPECT_EQ(threads_of_each(2, 15), 1u);
+  EXPECT_EQ(threads_of_each(0, 1), 1u) << "unknown";
 }
 
 TEST_F(Options, the_file_may_be_named_by_a_variable) {
@@ -126,11 +168,19 @@ TEST_F(Options, chat_format_is_each_models_own_or_that_of_the_flag) {
   EXPECT_EQ(supervisor_options(flagged).models[0].chat_format, "plain");
 }
 
+TEST_F(Options, printed_config_leaves_the_threads_open_where_nobody_has_set_them) {
+  const Deployment made = deployment({"up", "--model", "/m"});
+  const std::string printed = print_config(made);
+  EXPECT_NE(printed.find("# threads is not set"), std::string::npos) << printed;
+  EXPECT_TRUE(deployment({"up", "--config", file(printed)}) == made) << printed;
+}
+
 TEST_F(Options, printed_config_reads_back_as_the_same_deployment) {
   const char* first = file(R"(
 runtime = "/run/a \"quoted\" # name"
 budget = "1.5 GiB"
 threads = 2
+lanes = 15
 isa = "avx2"
 log-level = "debug"
 log-format = "json"
@@ -211,6 +261,8 @@ TEST_F(Options, unknown_keys_and_wrong_types_are_refused_with_file_line_and_key)
   expect_refused("threads = \"three\"", {":1:", "'threads'", "three", "1 to 1024"});
   expect_refused("threads = 3.5", {"'threads'", "3.5"});
   expect_refused("threads = 0", {"'threads'", "1 to 1024"});
+  expect_refused("lanes = 0", {"'lanes'", "1 to 64"});
+  expect_refused("lanes = 65", {"'lanes'", "65", "1 to 64"});
   expect_refused("isa = 3", {"'isa'", "text"});
   expect_refused("budget = \"much\"", {"'budget'", "500MB"});
   expect_refused("budget = -1", {"'budget'"});

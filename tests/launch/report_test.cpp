@@ -47,6 +47,7 @@ RunResult a_run() {
   result.pool.set("prefill_tokens", 1000).set("prefill_seconds", 4.0);
   result.status = Message("snapshot").set("models", std::vector<Message>{a_model(0)});
   result.status.set("fallbacks", std::vector<std::string>{});
+  result.status.set("agents", std::vector<Message>{Message("agent_status").set("threads", 2)});
   result.answers = {answered("a01", 4001, "Ein \"Zitat\"\nund größer"), died("a02", 4002)};
   return result;
 }
@@ -64,6 +65,9 @@ TEST(ReportJson, holds_what_the_run_cost) {
   EXPECT_EQ(report["tokens_generated"], 3) << "of those who answered";
   EXPECT_EQ(report["image_bytes"], 80'000'000);
   EXPECT_EQ(report["model"], "tiny");
+  EXPECT_EQ(report["processes"], 2);
+  EXPECT_EQ(report["lanes"], 1);
+  EXPECT_EQ(report["threads"], 2);
 }
 
 TEST(ReportJson, holds_each_agents_figures_and_its_text_unchanged) {
@@ -132,6 +136,16 @@ TEST(PrintedReport, names_a_dead_agent_with_pid_and_end_beside_the_others_answer
   EXPECT_NE(report.find("16.0 MB in 2 private f16 caches (8.0 times"), std::string::npos);
   EXPECT_NE(report.find("250 tokens/s"), std::string::npos);
   EXPECT_EQ(report.find("Writer "), std::string::npos);
+}
+
+TEST(PrintedReport, says_how_many_lanes_the_processes_had) {
+  RunResult result = a_run();
+  EXPECT_NE(printed(result).find("from 2 processes, prompts"), std::string::npos);
+  result.n_agents = 1;
+  result.n_lanes = 15;
+  const std::string report = printed(result);
+  EXPECT_NE(report.find("from 1 process x 15 lanes, prompts"), std::string::npos) << report;
+  EXPECT_NE(report.find("120.0 MB in 15 private f16 caches"), std::string::npos) << report;
 }
 
 TEST(PrintedReport, tells_of_restarts_and_fallbacks_where_there_were_any) {

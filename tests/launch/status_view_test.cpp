@@ -16,6 +16,7 @@ Message an_agent(const std::string& name, int pid, int64_t tokens) {
   agent.set("agent", name).set("pid", pid).set("state", "busy").set("model", "main");
   agent.set("pool", "main").set("version", 7).set("kernel", "avx2/avx512").set("attach_ms", 20.5);
   agent.set("private_bytes", 6'200'000).set("tokens", tokens).set("tokens_per_s", 0.0);
+  agent.set("lanes", 15).set("running", 3).set("threads", 2);
   return agent.set("restarts", 0).set("last_error", "");
 }
 
@@ -85,6 +86,7 @@ TEST(StatusView, shows_everything_where_there_is_room) {
                                                  "a01",
                                                  "4134",
                                                  "busy",
+                                                 "3/15",
                                                  "12.3",
                                                  "6.2",
                                                  "avx2/avx512",

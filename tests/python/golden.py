@@ -16,7 +16,8 @@ OBJECTS = {
                      "writer_state": "ready", "writer_restarts": 0},
     "agent_status": {"agent": "a01", "pid": 12, "state": "idle", "model": "small", "pool": "main",
                      "version": 1, "kernel": "ref", "attach_ms": 1.5, "private_bytes": 10**6,
-                     "tokens": 5, "tokens_per_s": 9.5, "restarts": 0, "last_error": ""},
+                     "tokens": 5, "tokens_per_s": 9.5, "restarts": 0, "lanes": 15, "running": 3,
+                     "threads": 2, "last_error": ""},
 }
 OBJECTS["pool_status"] = {
     "pool": "main", "model": "small", "version": 1, "codec": "k4v4", "tokens": 9, "bytes": 4096,

@@ -237,6 +237,9 @@ class AgentStatus:
     tokens_per_s: float
     restarts: int
     last_error: str
+    lanes: int = 1     # generations at once in its process;
+    running: int = 0   # so many of them are taken
+    threads: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
