@@ -38,6 +38,12 @@ bool AgentRecord::may_hold(const Version* wanted) const {
   });
 }
 
+uint64_t AgentRecord::told(const Message& order) {
+  told_pool = order.text("pool");
+  told_version = static_cast<uint64_t>(order.integer("version"));
+  return ++last_order;
+}
+
 void AgentRecord::holds(uint64_t order, const Message& message) {
   if (order < held_order) return;  // an answer on a former version, which has let go of it
   held_order = order;

@@ -55,14 +55,18 @@ struct AgentRecord {
   uint64_t last_used = 0;  // counts up: the agent with the smallest has rested, or ended, longest
   std::vector<LaneTask> tasks;
   std::vector<HeldTurn> turns;  // oldest first; a hint: which lane a start takes the agent decides
-  uint64_t last_order = 0;      // of the last thing that it was told to hold,
-  uint64_t held_order = 0;      // and of what pool and version are from
+  uint64_t last_order = 0;      // how often it was told to hold something,
+  std::string told_pool;        // and what at last: it has, or will have, a lease on it
+  uint64_t told_version = 0;
+  uint64_t held_order = 0;  // which of them pool and version are from
 
   const char* state_name() const;
   size_t free_lanes() const;
   LaneTask* find_task(const std::string& key);
   // Nobody may begin on another version here before a group that prepares has begun on its own.
   bool may_hold(const Version* wanted) const;
+  // It is about to be sent this prepare or start; returns the order's number.
+  uint64_t told(const Message& order);
   // It has said that it holds this, told by the order of that number.
   void holds(uint64_t order, const Message& message);
 };

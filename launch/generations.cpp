@@ -55,20 +55,22 @@ void Generations::begin(const WorkRef& work, const std::vector<AgentRecord*>& ag
       start_member(agent, task);
       continue;
     }
-    task.order = ++agent.last_order;
     Message prepare("prepare");
     prepare.set("id", cat(member.key)).set("pool", work->pool);
-    // To an agent that died meanwhile nothing comes: it is reaped.
-    (void)control_.send(agent.routing, prepare.set("version", work->version->number));
+    task.order = agent.told(prepare.set("version", work->version->number));
+    (void)control_.send(agent.routing, prepare);  // one that died meanwhile is reaped
   }
 }
 
 void Generations::start_member(AgentRecord& agent, LaneTask& task) {
   task.preparing = false;
-  task.order = ++agent.last_order;
+  const Message& start = task.work->members[task.member].start;
+  task.order = agent.told(start);
   // Which lane it takes the agent knows; a commit of a turn that is gone is refused by it.
-  if (agent.tasks.size() >= agent.lanes) agent.turns.clear();
-  (void)control_.send(agent.routing, task.work->members[task.member].start);
+  const auto runs = [](const LaneTask& one) { return one.work != nullptr; };
+  const auto running = static_cast<size_t>(std::ranges::count_if(agent.tasks, runs));
+  if (running >= agent.lanes) agent.turns.clear();
+  (void)control_.send(agent.routing, start);
 }
 
 void Generations::prepared(AgentRecord& agent, LaneTask& task, const Message& message) {
@@ -171,8 +173,8 @@ void Generations::leave_dropped(AgentRecord& agent) {
   const std::string pool = at_home ? agent.home : registry.pools().begin()->first;
   Message prepare("prepare");
   prepare.set("id", "home").set("pool", pool);
-  ++agent.last_order;
-  (void)control_.send(agent.routing, prepare.set("version", registry.find(pool)->current->number));
+  (void)agent.told(prepare.set("version", registry.find(pool)->current->number));
+  (void)control_.send(agent.routing, prepare);
 }
 
 void Generations::pools_changed() {

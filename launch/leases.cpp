@@ -53,6 +53,14 @@ Link* Leases::newest_of(const std::string& agent) {
   return newest;
 }
 
+Link* Leases::on_version(const std::string& agent, const std::string& pool, uint64_t number) {
+  for (Link& link : links_) {
+    const bool its_own = link.role == Link::Role::agent && link.agent == agent;
+    if (its_own && link.pool == pool && link.leased->number == number) return &link;
+  }
+  return newest_of(agent);
+}
+
 bool Leases::is_scoring(const std::string& agent) const {
   return std::ranges::any_of(links_, [&](const Link& link) {
     return link.role == Link::Role::agent && link.agent == agent && !link.waiting_score.empty();
@@ -115,10 +123,10 @@ bool Leases::send_grant(Link& link, const HeldImage& image, const Version& versi
   return false;
 }
 
-void Leases::forward_score(Link& link, const Message& message, std::vector<UniqueFd> fds) {
+void Leases::forward_score(Link& link, Link* lease, const Message& message,
+                           std::vector<UniqueFd> fds) {
   const std::string name = message.text("agent");
   Error error{ErrorCode::agent_lost, cat("there is no agent '", name, "'"), name, {}};
-  Link* lease = newest_of(name);
   if (lease != nullptr && is_scoring(name)) {
     error = {
         ErrorCode::usage, cat("agent '", name, "' is scoring already: ask again later"), name, {}};

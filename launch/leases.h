@@ -28,14 +28,16 @@ class Leases {
   const std::list<Link>& all() const { return links_; }
   Link* find(uint64_t id);
   Link* newest_of(const std::string& agent);  // lease of this agent
+  // Its lease on that version, or else the newest.
+  Link* on_version(const std::string& agent, const std::string& pool, uint64_t number);
   bool send(uint64_t id, const Message& message, const std::vector<int>& fds);
   // Has this agent a lease besides this one?
   bool has_other(const Link& link) const;
 
   // attach: the connection becomes a lease. False: drop it.
   bool grant(Link& link, const Message& attach);
-  // A client's score goes to the agent's lease, its answer back to the client.
-  void forward_score(Link& link, const Message& message, std::vector<UniqueFd> fds);
+  // A client's score goes to the agent's lease (nullptr: none), its answer back to the client.
+  void forward_score(Link& link, Link* lease, const Message& message, std::vector<UniqueFd> fds);
   void agent_packet(Link& agent, const Message& message, std::vector<UniqueFd> fds);
   // A lease is about to end: who waits for its agent's score is told.
   void fail_score(Link& agent);

@@ -68,6 +68,7 @@ class Supervisor {
   void client_gone(const std::string& client);
   void long_request(const Asker& asker, const Message& message);
   bool handle_packet(Link& link, Packet packet);
+  Link* lease_for_score(const std::string& name);
   bool client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds);
   bool writer_hello(Link& link, const std::string& name);
   ModelSlot* slot_of_writer(pid_t pid, const std::string& model);

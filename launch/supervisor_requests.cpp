@@ -110,6 +110,13 @@ bool Supervisor::handle_packet(Link& link, Packet packet) {
   return client_packet(link, *message, std::move(packet.fds));
 }
 
+// An agent listens where it holds what it was told last, however new its other leases are.
+Link* Supervisor::lease_for_score(const std::string& name) {
+  const AgentRecord* agent = agents_.table().find(name);
+  if (agent == nullptr) return leases_.newest_of(name);
+  return leases_.on_version(name, agent->told_pool, agent->told_version);
+}
+
 // Requests whose payload is memory: pool_create, append and tokenize + text; prefill and score +
 // tokens.
 bool Supervisor::client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds) {
@@ -135,7 +142,7 @@ bool Supervisor::client_packet(Link& link, const Message& message, std::vector<U
   } else if (type == "prefill") {
     pool_jobs_.prefill_for(asker, message, std::move(fds));
   } else if (type == "score") {
-    leases_.forward_score(link, message, std::move(fds));
+    leases_.forward_score(link, lease_for_score(message.text("agent")), message, std::move(fds));
   } else {
     return refuse(
         link.socket,
