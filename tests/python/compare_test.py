@@ -79,6 +79,9 @@ class Divergence(unittest.TestCase):
     def test_what_lies_deep_is_cut(self):
         row = arithmetic.log_probabilities([0.0, -100.0])
         self.assertAlmostEqual(row[0] - row[1], 16)
+        self.assertAlmostEqual(sum(map(math.exp, row)), 1)
+        for again, once in zip(arithmetic.log_probabilities(row), row):
+            self.assertAlmostEqual(again, once)
 
     def test_a_file_of_llama_cpp_is_read_and_compared(self):
         with tempfile.TemporaryDirectory() as folder:

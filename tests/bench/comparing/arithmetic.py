@@ -100,12 +100,13 @@ def output_hash(texts):
 
 
 def log_probabilities(logits, floor=16.0):
-    """Natural logs. Nothing lies further than `floor` under the top: llama.cpp's files of logits
-    end there, so both sides are read alike."""
+    """Natural logs that add up to 1 in all. Nothing lies further than `floor` under the top:
+    llama.cpp's files of logits end there, so that all sides are read alike."""
     top = max(logits)
-    normaliser = top + math.log(sum(math.exp(x - top) for x in logits))
     lowest = top - floor
-    return [(x if x > lowest else lowest) - normaliser for x in logits]
+    cut = [x if x > lowest else lowest for x in logits]
+    normaliser = top + math.log(sum(math.exp(x - top) for x in cut))
+    return [x - normaliser for x in cut]
 
 
 def divergence(reference, other):

@@ -43,7 +43,7 @@ class LogFile:
             raise peer.PeerError(f"the file of logits ends before row {index}")
         scale, lowest = struct.unpack_from("<2f", row)
         codes = array.array("H", row[8:8 + 2 * self.vocabulary])
-        # Once more, because what was rounded to 16 bits does not add up to 1 exactly.
+        # Once more, because what was cut and rounded to 16 bits does not add up to 1.
         return arithmetic.log_probabilities([lowest + scale * code for code in codes])
 
 

@@ -46,7 +46,7 @@ SETTINGS = tuple(Setting(False, k, "f16") for k in ("f16", "q8_0", "q4_0")) + tu
     Setting(True, kind, kind) for kind in ("f16", "q8_0", "q4_0"))
 
 # What was best where this was written; --quick takes them unprobed.
-DEFAULTS = {"decode": SETTINGS[0], "aggregate": SETTINGS[0], "first_token": SETTINGS[0],
+DEFAULTS = {"decode": SETTINGS[1], "aggregate": SETTINGS[0], "first_token": SETTINGS[0],
             "prefill": SETTINGS[3]}
 
 

@@ -130,7 +130,7 @@ class Run:
 
     async def once(self):
         """What no round repeats, with nothing else running."""
-        mine, theirs = {}, {}
+        mine, theirs, other = {}, {}, {}
         if "memory" in self.ours_needs:
             async with ours.runtime(self.given.programs, self.given.model, "--threads", "1",
                                     pools=(rows.POOL,)) as runtime:
@@ -140,26 +140,28 @@ class Run:
                 mine[name] = share
                 say(f"  ours {name} ({isa}): {share:.0f} % of reading")
         if "kld" in self.peer_needs:
-            mine_too, theirs = await self.divergences()
+            mine_too, theirs, other = await self.divergences()
             mine |= mine_too
-        return mine, theirs
+        return mine, theirs, other
 
     async def divergences(self):
-        """Figures of both sides: the KLD of their logits against the fp32 reference."""
-        file = self.given.peer / "models" / "compared.logits"
-        text = ours.text_source()
-        said = logits.saved(self.peer, "kld", self.settings["decode"], text, file)
-        self.sets = peer.instruction_sets(said)
+        """Figures of each side: the KLD of its logits against the fp32 reference."""
+        folder, text = self.given.peer / "models", ours.text_source()
+        files = [folder / "compared.logits", folder / "compared-Q4_0.logits"]
         try:
+            for one, file in zip((self.peer, self.second), files):
+                said = logits.saved(one, "kld", self.settings["decode"], text, file)
+                self.sets = peer.instruction_sets(said)
             async with ours.runtime(self.given.programs, self.given.model,
                                     "--threads", "2") as runtime:
                 found, tokens = await logits.ours(runtime, text, ("k4v4", "f32"))
-            if logits.LogFile(file).tokens[:len(tokens)] != tokens:
+            if logits.LogFile(files[0]).tokens[:len(tokens)] != tokens:
                 raise ours.OursError("the two sides do not see the same tokens in the same text")
-            klds = logits.divergences(self.reference, [found["k4v4"], found["f32"], file])
+            klds = logits.divergences(self.reference, [found["k4v4"], found["f32"], *files])
         finally:
-            file.unlink(missing_ok=True)
-        return {"kld": klds[0], "kld_arithmetic": klds[1]}, {"kld": klds[2]}
+            for file in files:
+                file.unlink(missing_ok=True)
+        return ({"kld": klds[0], "kld_arithmetic": klds[1]}, {"kld": klds[2]}, {"kld": klds[3]})
 
     # --- both -----------------------------------------------------------------------------------
 
@@ -252,7 +254,6 @@ async def measure(given):
             for round_ in range(1, given.rounds + 1):
                 say(f"round {round_} of {given.rounds}")
                 await run.round(runtimes, round_)
-    mine, theirs = await run.once()
-    run.add(0, mine, theirs, {})
+    run.add(0, *await run.once())
     run.check_same_outputs()
     return run.document(time.monotonic() - start, read)
