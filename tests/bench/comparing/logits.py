@@ -7,7 +7,6 @@ attention. Its files of log probabilities hold the second half of one window, 16
 
 import array
 import dataclasses
-import multiprocessing
 import os
 import pathlib
 import statistics
@@ -17,7 +16,8 @@ from . import arithmetic, peer
 
 WINDOW = 4096  # tokens of llama.cpp's window; the second half is predicted. It wants two windows
 PREFIX = WINDOW // 2  # of which ours has this much in the pool
-FORCED = 512  # predicted tokens that are compared
+FORCED = 512  # predicted tokens, of which
+STEP = 2  # every second one is compared
 FP32 = peer.Setting(False, "f32", "f32")
 
 
@@ -59,29 +59,16 @@ class Ours:
             array.array("f", self.memory[at:at + 4 * self.vocabulary]))
 
 
-def divergences(reference_path, others, forced=FORCED):
+def divergences(reference_path, others):
     """[median KLD] of each of `others`: a path of a log file, or Ours."""
-    shares = [range(begin, forced, 2) for begin in range(2)]
-    fork = multiprocessing.get_context("fork")
-    with fork.Pool(len(shares), _prepare, (reference_path, others)) as workers:
-        rows = [row for part in workers.map(_compare, shares) for row in part]
-    return [statistics.median(column) for column in zip(*rows)]
-
-
-_sources = []  # of a worker process: the reference, then the others
-
-
-def _prepare(reference_path, others):
-    _sources[:] = [LogFile(reference_path)] + [
-        one if isinstance(one, Ours) else LogFile(one) for one in others]
-
-
-def _compare(indices):
-    found = []
-    for index in indices:
-        reference = _sources[0].row(index)
-        found.append([arithmetic.divergence(reference, one.row(index)) for one in _sources[1:]])
-    return found
+    reference = LogFile(reference_path)
+    sources = [one if isinstance(one, Ours) else LogFile(one) for one in others]
+    found = [[] for _ in sources]
+    for index in range(0, FORCED, STEP):
+        row = reference.row(index)
+        for divergences_, source in zip(found, sources):
+            divergences_.append(arithmetic.divergence(row, source.row(index)))
+    return [statistics.median(one) for one in found]
 
 
 def saved(one, name, setting, text, path):
