@@ -1,6 +1,7 @@
 // The agent's loop: leases, requests, answers.
 #include "agents/agent.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,16 @@
 #include "ipc/process.h"
 
 namespace polykv {
+namespace {
+
+// Its end is something to read, too.
+bool is_readable(int fd) {
+  pollfd wait{fd, POLLIN, 0};
+  return ::poll(&wait, 1, 0) > 0;
+}
+
+}  // namespace
+
 Agent::Agent(const AgentOptions& options, ControlClient control)
     : options_(options), control_(std::move(control)) {}
 
@@ -78,7 +89,7 @@ Status Agent::serve() {
     }
     if (lanes_->busy()) {
       if (auto sent = step(); !sent) return sent;
-      continue;
+      if (!is_readable(held_->lease.fd())) continue;
     }
     auto go_on = serve_lease();
     if (!go_on) return pass(go_on);
@@ -96,6 +107,7 @@ Status Agent::step() {
   lanes_->step(on_text, [&](const Lane& lane) {
     if (sent) sent = send_done(lane);
   });
+  lanes_->keep_only(held_);  // who has just ended on a former version lets go of it
   return sent;
 }
 
@@ -154,6 +166,7 @@ Status Agent::start_generation(const Message& request) {
 Status Agent::cancel(const Message& request) {
   Status sent;  // also when what it names has ended already
   lanes_->cancel(request.text("request"), [&](const Lane& lane) { sent = send_done(lane); });
+  lanes_->keep_only(held_);
   return sent;
 }
 

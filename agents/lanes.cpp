@@ -6,6 +6,16 @@
 #include "agents/stream.h"
 
 namespace polykv {
+namespace {
+
+// How much of the prompt the lane spares, if it is its conversation that goes on. All prompts begin
+// alike: for a few tokens in common nobody's last answer is given up while another lane is unused.
+uint32_t spared_by(const Lane& lane, std::span<const uint32_t> prompt) {
+  const uint32_t spared = reusable(lane.suffix, prompt, true);
+  return 2 * spared >= lane.suffix.n_tokens() ? spared : 0;
+}
+
+}  // namespace
 
 Holding::Holding(const AgentModel& model, ThreadTeam& team, FdSocket connection,
                  std::string of_pool, Layout opened)
@@ -33,7 +43,7 @@ Lane* Lanes::idle_for(const std::shared_ptr<Holding>& on, std::span<const uint32
   uint32_t most = 0;
   for (Lane& lane : lanes_) {
     if (lane.answer) continue;
-    const uint32_t spared = lane.on == on ? reusable(lane.suffix, prompt, true) : 0;
+    const uint32_t spared = lane.on == on ? spared_by(lane, prompt) : 0;
     const bool better =
         best == nullptr || spared > most || (spared == most && lane.last_used < best->last_used);
     if (!better) continue;

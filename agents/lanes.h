@@ -42,7 +42,7 @@ class Lanes {
  public:
   Lanes(AgentModel& model, uint32_t n_lanes);
 
-  // Begins in the idle lane whose suffix spares most of the prompt, then the one that rested
+  // Begins in the idle lane whose conversation the prompt goes on with, or the one that has rested
   // longest. conflict if none is idle, or what Answer::begin refuses.
   Status start(std::shared_ptr<Holding> on, const std::string& request, GenerateOptions options);
   bool busy() const;  // has any lane work?

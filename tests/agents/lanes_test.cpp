@@ -149,6 +149,15 @@ TEST_F(LanesTest, follow_up_goes_on_where_its_conversation_is) {
   }
 }
 
+TEST_F(LanesTest, prompts_that_only_begin_alike_take_a_lane_each_while_there_are_some) {
+  Lanes lanes(*model_, 3);
+  for (uint32_t i = 0; i < 3; ++i) {
+    start(lanes, whole_, i);
+    finish(lanes);
+  }
+  for (uint32_t i = 0; i < 3; ++i) EXPECT_NE(lanes.with_turn(cat(i)), nullptr) << i;
+}
+
 TEST_F(LanesTest, turn_is_held_until_its_lane_answers_something_else_or_leaves_the_version) {
   Lanes lanes(*model_, 2);
   start(lanes, whole_, 0);
