@@ -159,7 +159,8 @@ def run_of(*json_rows, **changes):
     probe = {"-fa off": {"decode": 1.0, "aggregate": 2.0, "prefill": 3.0, "first_token": 4.0}}
     return {"date": "2000-01-01", "machine": "none", "rounds": 3, "seconds": 60, "model": "m.gguf",
             "read_gb_per_s": 26.0, "isa": "avx2", "notes": [], "rows": list(json_rows),
-            "peer": {"version": "v", "instruction_sets": ["AVX2"], "probe": probe, "too_slow": [],
+            "peer": {"version": "v", "instruction_sets": ["AVX2"], "probe": probe,
+                     "probed_at": 1024, "too_slow": [],
                      "commands": {"decode": "llama-bench -m m.gguf"}}, **changes}
 
 

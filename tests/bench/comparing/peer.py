@@ -20,7 +20,7 @@ BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF", 
 THREADS = 2
 DECODED = 32  # tokens a run
 PROMPT = 64
-PROBE = 2048  # tokens of context while settings are tried
+PROBE = 1024  # tokens of context while settings are tried
 
 
 class PeerError(CompareError):

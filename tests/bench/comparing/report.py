@@ -102,8 +102,9 @@ def probe_table(run):
     lines = [[setting, *(_number(speeds[name], 1) for name in ("decode", "aggregate", "prefill",
                                                                "first_token"))]
              for setting, speeds in run["peer"]["probe"].items()]
-    return _grid(["setting, at 2,048 tokens", "decode", "15 sequences", "prefill",
-                  "64 tokens of prompt"], lines) if lines else ""
+    header = [f"setting, at {run['peer']['probed_at']:,} tokens", "decode", "15 sequences",
+              "prefill", "64 tokens of prompt"]
+    return _grid(header, lines) if lines else ""
 
 
 def flags_text(run):

@@ -36,7 +36,11 @@ class Run:
     """What is measured, by whom, and what has come of it so far."""
 
     def __init__(self, given):
-        self.given, self.notes = given, []
+        self.given, self.notes, self.rounds = given, [], 0
+        self.start = time.monotonic()
+        self.bench = kernels.program(given.programs)
+        self.read = kernels.read_bandwidth(self.bench)
+        say(f"two threads read {self.read:.1f} GB/s out of 400 MB of a memfd")
         self.rows = self._possible_rows()
         self.ours_needs, self.peer_needs = rows.needs(self.rows, "ours"), rows.needs(self.rows,
                                                                                     "peer")
@@ -49,7 +53,7 @@ class Run:
         asked = [rows.BY_NAME[name] for name in self.given.rows or rows.BY_NAME]
         for row in asked:
             if not rows.possible(row, options):
-                self.notes.append(f"not measured: {row.what}: this build of polykv cannot")
+                self.notes.append(f"Not measured, this build of polykv cannot: {row.what}.")
         return [row for row in asked if rows.possible(row, options)]
 
     # --- llama.cpp ------------------------------------------------------------------------------
@@ -180,6 +184,7 @@ class Run:
         for name, value in theirs.items():
             self.peer_best[name] = max(value, self.peer_best.get(name, value))
         self.add(round_, mine, theirs, other)
+        self.rounds = round_
 
     def turns(self):
         """(llama.cpp's figures, ours) that stand against each other."""
@@ -200,17 +205,17 @@ class Run:
             if made is not None:
                 self.json_rows.append(made)
 
-    def check_same_outputs(self):
-        """Processes, lanes and turnstile answer the same questions: word for word alike."""
+    def same_outputs(self):
+        """Processes, lanes and turnstile answer the same questions: word for word alike?"""
         for depth in rows.TAX_DEPTHS:
             found = {name: self.texts[f"{name}@{depth}"] for name in ("processes", "lanes",
                      "turnstile") if f"{name}@{depth}" in self.texts}
             if len(found) > 1:
                 same = all(texts == next(iter(found.values())) for texts in found.values())
-                self.notes.append(f"answers of {', '.join(found)} at {depth}: "
-                                  + ("identical" if same else "NOT identical"))
+                yield (f"Answers of {', '.join(found)} at {depth}: "
+                       + ("identical." if same else "NOT identical."))
 
-    def document(self, seconds, read):
+    def document(self):
         kld = {row["name"]: (row["ours"], row["peer"]) for row in self.json_rows
                if row["name"] == "kld"}.get("kld", (None, None))
         for row in self.json_rows:
@@ -221,14 +226,24 @@ class Run:
         commands |= {f"{name} (Q4_0)": line for name, line in
                      (self.second.commands if has_peer else {}).items()}
         return {"date": datetime.date.today().isoformat(), "machine": machine(),
-                "rounds": self.given.rounds, "seconds": seconds, "model": self.given.model.name,
-                "read_gb_per_s": read, "isa": self.isa, "notes": self.notes,
+                "rounds": self.rounds, "seconds": time.monotonic() - self.start,
+                "model": self.given.model.name,
+                "read_gb_per_s": self.read, "isa": self.isa,
+                "notes": self.notes + list(self.same_outputs()),
                 "peer": {"version": peer.SDIST, "instruction_sets": self.sets,
                          "commands": commands,
+                         "probed_at": peer.PROBE,
                          "probe": {str(setting): speeds for setting, speeds in
                                    self.probe.items()},
-                         "too_slow": list(peer.too_slow(self.peer_best, read))},
+                         "too_slow": list(peer.too_slow(self.peer_best, self.read))},
                 "rows": self.json_rows}
+
+    def keep(self):
+        """The document so far, written, too, so that an interrupted run is not lost."""
+        made = self.document()
+        if self.given.json:
+            report.write(made, self.given.json)
+        return made
 
 
 def machine():
@@ -242,18 +257,14 @@ def machine():
 
 async def measure(given):
     """The document of a whole run, as report.py reads it."""
-    start = time.monotonic()
-    given.rounds = 1 if given.quick else given.rounds
     run = Run(given)
-    run.bench = kernels.program(given.programs)
-    read = kernels.read_bandwidth(run.bench)
-    say(f"two threads read {read:.1f} GB/s out of 400 MB of a memfd")
     run.prepare_peer()
+    rounds = 1 if given.quick else given.rounds
     if run.ours_needs - ONCE:
         async with run.runtimes() as runtimes:
-            for round_ in range(1, given.rounds + 1):
-                say(f"round {round_} of {given.rounds}")
+            for round_ in range(1, rounds + 1):
+                say(f"round {round_} of {rounds}")
                 await run.round(runtimes, round_)
+                run.keep()
     run.add(0, *await run.once())
-    run.check_same_outputs()
-    return run.document(time.monotonic() - start, read)
+    return run.keep()
