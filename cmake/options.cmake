@@ -1,6 +1,6 @@
 # Language, warnings and switches for every room. polykv_room() makes a room's library.
 option(POLYKV_TESTS "Build the tests" ON)
-option(POLYKV_BENCH "Build the benchmarks of single kernels (with the tests)" OFF)
+option(POLYKV_BENCH "Build the benchmarks of single kernels (with the tests, where libbenchmark is)" ON)
 option(POLYKV_TORCH "Build the writer's prefill with libtorch" ON)
 set(POLYKV_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread; empty for none")
 

@@ -68,7 +68,8 @@ void quantise_query(const float* q, uint32_t dim, bool wide, int8_t* out, float*
   *start = -128 * _mm512_reduce_add_epi32(sum);
 }
 
-// One step's share of the next tile. Inlined early, or g++ 12 drops it as a function without effect.
+// One step's share of the next tile. Inlined early, or g++ 12 drops it as a function without
+// effect.
 [[gnu::always_inline]] inline void fetch(const uint8_t* ahead, uint32_t ahead_step, uint32_t step) {
   if (ahead == nullptr) return;
   const auto* at = reinterpret_cast<const char*>(ahead + size_t{step} * ahead_step);
@@ -284,8 +285,7 @@ void quantise_weights(float* weights, const __m512 (&scale)[4], __mmask64 inside
     _mm512_storeu_si512(out + 64,
                         bytes_of(_mm512_and_si512(q[0], low), _mm512_and_si512(q[1], low),
                                  _mm512_and_si512(q[2], low), _mm512_and_si512(q[3], low)));
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) q[v] = _mm512_srli_epi32(q[v], 8);
+    for (__m512i& number : q) number = _mm512_srli_epi32(number, 8);
   }
   _mm512_storeu_si512(out, bytes_of(q[0], q[1], q[2], q[3]));
 }

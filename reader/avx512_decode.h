@@ -19,8 +19,8 @@ struct Avx512Decode {
     return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits;
   }
 
-  // One step's share of the first half of the tile to come; the sums ask for the other half. Inlined
-  // early, or g++ 12 drops it as a function without effect.
+  // One step's share of the first half of the tile to come; the sums ask for the other half.
+  // Inlined early, or g++ 12 drops it as a function without effect.
   [[gnu::always_inline]] static void fetch(const Scratch& scratch, uint32_t step) {
     if (scratch.ahead == nullptr) return;
     const uint8_t* at = scratch.ahead + size_t{step} * scratch.ahead_step;
