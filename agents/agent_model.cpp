@@ -23,14 +23,24 @@ AgentModel::AgentModel(std::unique_ptr<Model> loaded, const KernelChoice& chosen
       team(n_threads),
       decoder(image, kernels, team) {}
 
+namespace {
+
+// Byte permutations (VBMI) help attention only: the products of that level are the one below's.
+Result<KernelChoice> choose_matrix_kernels(const std::string& isa) {
+  if (isa == kFp32Kernels.name) return KernelChoice{kFp32Kernels, {}};
+  return choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
+}
+
+}  // namespace
+
 Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
                                                      const std::string& isa) {
   auto model = load_model(std::move(image));
   if (!model) return pass(model);
-  auto attend = choose_attend_kernel(isa);  // first: it knows every name
+  // First, because it knows all names.
+  auto attend = choose_attend_kernel(isa == kFp32Kernels.name ? "ref" : isa);
   if (!attend) return pass(attend);
-  // Byte permutations (VBMI) help attention only: the products of that level are the one below's.
-  auto kernels = choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
+  auto kernels = choose_matrix_kernels(isa);
   if (!kernels) return pass(kernels);
   return std::make_unique<AgentModel>(std::move(*model), *kernels, *attend, n_threads);
 }

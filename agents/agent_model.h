@@ -25,7 +25,7 @@ struct AgentModel {
 };
 // What is said of kernels that failed their self-test.
 std::vector<std::string> fallbacks_of(const KernelChoice& kernels, const AttendChoice& attend);
-// `isa` forces kernels by name; "" = the best.
+// `isa` forces kernels by name; "" = the best; "fp32" = nothing rounded, to measure the others.
 Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
                                                      const std::string& isa);
 

@@ -3,19 +3,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <iomanip>
 #include <iostream>
 
+#include "launch/eval_arithmetic.h"
 #include "launch/eval_metrics.h"
+#include "launch/eval_steps.h"
 #include "launch/inputs.h"
-#include "launch/progress.h"
 #include "launch/run_job.h"
 
 namespace polykv {
 namespace {
-
-constexpr const char* kBaseline = "f32";
 
 // One codec while the windows are walked.
 struct CodecRun {
@@ -24,77 +22,10 @@ struct CodecRun {
   EvalSamples samples;
 };
 
-Result<std::vector<uint32_t>> tokenise(Client& client, const std::string& text) {
-  auto memory = share_bytes("polykv-text", std::as_bytes(std::span(text)), memory_room());
-  if (!memory) return pass(memory);
-  Message request("tokenize");
-  request.set_id("job", 0).set("form", "raw");
-  auto answer = client.ask_with_memory(request, memory->get());
-  if (!answer) return pass(answer);
-  if (answer->front().fds.size() != 1) return fail(ErrorCode::bad_message, "no tokens came back");
-  auto view = SharedView::map(std::move(answer->front().fds[0]));
-  if (!view) return pass(view);
-  std::vector<uint32_t> tokens(view->data().size() / sizeof(uint32_t));
-  std::memcpy(tokens.data(), view->data().data(), tokens.size() * sizeof(uint32_t));
-  return tokens;
-}
-
-Result<UniqueFd> share_tokens(std::span<const uint32_t> tokens) {
-  return share_bytes("polykv-tokens", std::as_bytes(tokens), memory_room());
-}
-
-// One prefill, encoded by every codec: pools "<name>-<codec>".
-Status prefill_all(Client& client, const std::string& name, std::span<const uint32_t> tokens,
-                   std::vector<CodecRun>& runs, ProgressLine& line) {
-  auto memory = share_tokens(tokens);
-  if (!memory) return pass(memory);
+std::vector<std::string> codecs_of(const std::vector<CodecRun>& runs) {
   std::vector<std::string> codecs;
   for (const CodecRun& run : runs) codecs.push_back(run.codec);
-  Message request("prefill");
-  request.set_id("job", 0).set("pool", name).set("codecs", codecs);
-  auto answers = client.ask_with_memory(request, memory->get(), codecs.size(),
-                                        [&](const Message& part) { line.show(part); });
-  if (!answers) return pass(answers);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    runs[i].bits = (*answers)[i].message.number("bits_per_element");
-  }
-  return {};
-}
-
-struct Scores {
-  SharedView memory;  // [n_tokens, n_vocab] f32
-  uint32_t n_vocab;
-  std::span<const float> logits() const {
-    return {reinterpret_cast<const float*>(memory.data().data()),
-            memory.data().size() / sizeof(float)};
-  }
-};
-
-// An agent of its own for each pool: it attends to the sealed segment and hands its logits back.
-Result<Scores> score(Client& client, const std::string& pool, std::span<const uint32_t> tokens,
-                     ProgressLine& line) {
-  Message start("agents_start");
-  start.set("pool", pool).set("count", 1);
-  auto started = client.ask(start);
-  if (!started) return pass(started);
-  const std::string agent = started->texts("agents").front();
-  auto memory = share_tokens(tokens);
-  if (!memory) return pass(memory);
-  Message request("score");
-  request.set("agent", agent);
-  auto answer = client.ask_with_memory(request, memory->get(), 1, [&](const Message& part) {
-    line.show(cat(pool, ": scored ", part.integer("done"), " of ", part.integer("all"), " tokens"));
-  });
-  if (!answer) return pass(answer);
-  MemoryAnswer& scores = answer->front();
-  const auto n_vocab = static_cast<uint32_t>(scores.message.integer("vocab"));
-  if (scores.fds.size() != 1) return fail(ErrorCode::bad_message, "no scores came back");
-  auto view = SharedView::map(std::move(scores.fds[0]), tokens.size() * n_vocab * sizeof(float));
-  if (!view) return pass(view);
-  Message stop("agents_stop");
-  stop.set("agent", agent);
-  if (auto stopped = client.ask(stop); !stopped) return pass(stopped);
-  return Scores{std::move(*view), n_vocab};
+  return codecs;
 }
 
 Status run_window(Client& client, uint32_t window, std::span<const uint32_t> tokens,
@@ -102,17 +33,17 @@ Status run_window(Client& client, uint32_t window, std::span<const uint32_t> tok
   ProgressLine line;
   const std::string name = cat("window", window);
   const auto forced = tokens.subspan(kEvalPrefix, kEvalForced);
-  if (auto done = prefill_all(client, name, tokens.first(kEvalPrefix), runs, line); !done) {
-    return done;
-  }
-  auto base = score(client, cat(name, "-", kBaseline), forced, line);
+  auto bits = eval_prefill(client, name, tokens.first(kEvalPrefix), codecs_of(runs), line);
+  if (!bits) return pass(bits);
+  for (size_t i = 0; i < runs.size(); ++i) runs[i].bits = (*bits)[i];
+  auto base = eval_score(client, cat(name, "-", kEvalBaseline), forced, line);
   if (!base) return pass(base);
   for (CodecRun& run : runs) {
-    if (run.codec == kBaseline) {
+    if (run.codec == kEvalBaseline) {
       add_samples(base->logits(), base->logits(), forced, base->n_vocab, run.samples);
       continue;
     }
-    auto scores = score(client, cat(name, "-", run.codec), forced, line);
+    auto scores = eval_score(client, cat(name, "-", run.codec), forced, line);
     if (!scores) return pass(scores);
     add_samples(base->logits(), scores->logits(), forced, base->n_vocab, run.samples);
   }
@@ -166,13 +97,13 @@ std::string json_of(const std::vector<EvalRow>& rows) {
 
 Result<std::vector<CodecRun>> evaluate(Client& client, const EvalOptions& options,
                                        const std::string& text) {
-  std::vector<CodecRun> runs{{.codec = kBaseline, .bits = 0, .samples = {}}};
+  std::vector<CodecRun> runs{{.codec = kEvalBaseline, .bits = 0, .samples = {}}};
   for (const std::string& codec : options.codecs) {
     const bool known =
         std::ranges::any_of(runs, [&](const CodecRun& run) { return run.codec == codec; });
     if (!known) runs.push_back({.codec = codec, .bits = 0, .samples = {}});
   }
-  auto tokens = tokenise(client, text);
+  auto tokens = eval_tokens(client, text);
   if (!tokens) return pass(tokens);
   constexpr size_t kWindow = kEvalPrefix + kEvalForced;
   if (tokens->size() < options.n_windows * kWindow) {
@@ -196,6 +127,7 @@ Status run_eval(const EvalOptions& options, int interrupt_fd) {
   }
   auto text = read_context(options.text);
   if (!text) return pass(text);
+  if (options.arithmetic) return run_arithmetic(options, *text, interrupt_fd);
   auto session = Session::start(options.supervisor, options.runtime, interrupt_fd);
   if (!session) return pass(session);
   auto runs = evaluate((*session)->client(), options, *text);

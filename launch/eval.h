@@ -22,8 +22,9 @@ struct EvalOptions {
   std::string runtime;  // "" = private
   std::vector<std::string> text;
   std::vector<std::string> codecs;
-  uint32_t n_windows = 2;  // eval v1 has two
-  std::string json;        // path, "" = none
+  uint32_t n_windows = 2;   // eval v1 has two
+  bool arithmetic = false;  // launch/eval_arithmetic.h instead
+  std::string json;         // path, "" = none
 };
 
 // One codec over all windows.

@@ -96,6 +96,8 @@ void add_eval(CLI::App& app, Draft& draft) {
   eval->add_option("--windows", options.n_windows, "Windows of 2,560 tokens; the protocol has 2")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
+  eval->add_flag("--arithmetic", options.arithmetic,
+                 "Measure instead what agents' rounding to integers costs (1,152 tokens, slow)");
   known_as(eval->add_option("--json", options.json, "Write the rows to this file, too"),
            "POLYKV_JSON_FILE");
 }

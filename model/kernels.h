@@ -46,6 +46,8 @@ void swiglu_ref(float* gate, const float* up, uint32_t n);
 void swiglu_avx2(float* gate, const float* up, uint32_t n);
 void matmul_ref(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                 float* y, float* scratch);
+void matmul_fp32(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
+                 float* y, float* scratch);
 void matmul_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                  float* y, float* scratch);
 void matmul_avx512(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
@@ -65,6 +67,11 @@ struct KernelChoice {
 // fails.
 Result<KernelChoice> choose_kernels(std::string_view force = "",
                                     std::span<const Kernels> sets = kernel_sets());
+
+// Activations as they are, weights dequantised: what rounding to 16 bits is measured against. Slow,
+// and never chosen by itself.
+inline constexpr Kernels kFp32Kernels{"fp32", quantise_ref, matmul_fp32, swiglu_ref,
+                                      "all in f32, without vectors"};
 
 // Row `row` of w as f32, exactly. out: [n_cols]. For embeddings and for prefill.
 void dequantise_row(const Weight& w, uint32_t row, float* out);

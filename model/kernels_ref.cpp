@@ -117,4 +117,14 @@ void matmul_ref(const Weight& w, const Activations& x, uint32_t row_begin, uint3
   }
 }
 
+void matmul_fp32(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
+                 float* y, float* scratch) {
+  for (uint32_t r = row_begin; r < row_end; ++r) {
+    dequantise_row(w, r, scratch);
+    for (uint32_t m = 0; m < x.n; ++m) {
+      y[size_t{m} * w.n_rows + r] = dot(scratch, x.x + size_t{m} * w.n_cols, w.n_cols);
+    }
+  }
+}
+
 }  // namespace polykv

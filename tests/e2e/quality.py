@@ -43,6 +43,16 @@ class Eval(harness.Case):
                                    harness.PROGRAMS / "tamper-writer")
         self.assertGreaterEqual(damaged["k4v4"]["kld_median"], 10 * sound["k4v4"]["kld_median"])
 
+    def test_rounding_to_integers_costs_less_than_a_tenth_of_the_codec(self):
+        codecs = ("k4v4", "k8v3", "k8v8")
+        out, rows = self.evaluate(",".join(codecs), "--arithmetic")
+        print(out)
+        self.assertLessEqual(rows["f32"]["arithmetic_kld_median"], 1e-6)
+        self.assertGreater(rows["f32"]["arithmetic_kld_median"], 0, "both sides were the same")
+        for codec in codecs:
+            self.assertLess(rows[codec]["arithmetic_kld_median"],
+                            rows[codec]["codec_kld_median"] / 10, codec)
+
 
 if __name__ == "__main__":
     unittest.main()
