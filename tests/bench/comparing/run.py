@@ -37,7 +37,7 @@ class Run:
 
     def __init__(self, given):
         self.given, self.notes, self.rounds = given, [], 0
-        self.start = time.monotonic()
+        self.start, self.machine = time.monotonic(), machine()
         self.bench = kernels.program(given.programs)
         self.read = kernels.read_bandwidth(self.bench)
         say(f"two threads read {self.read:.1f} GB/s out of 400 MB of a memfd")
@@ -225,7 +225,7 @@ class Run:
         commands.pop("probe", None)
         commands |= {f"{name} (Q4_0)": line for name, line in
                      (self.second.commands if has_peer else {}).items()}
-        return {"date": datetime.date.today().isoformat(), "machine": machine(),
+        return {"date": datetime.date.today().isoformat(), "machine": self.machine,
                 "rounds": self.rounds, "seconds": time.monotonic() - self.start,
                 "model": self.given.model.name,
                 "read_gb_per_s": self.read, "isa": self.isa,
