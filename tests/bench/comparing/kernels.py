@@ -21,8 +21,8 @@ def program(programs):
     """polykv_bench; says how to build it if it is not there."""
     path = programs / "polykv_bench"
     if not path.exists():
-        raise BenchError(f"{path} is not built: cmake --preset release -DPOLYKV_BENCH=ON && "
-                         "cmake --build build/release --target polykv_bench")
+        raise BenchError(f"{path} is not built: install libbenchmark-dev, then cmake --preset "
+                         "release && cmake --build build/release --target polykv_bench")
     return path
 
 

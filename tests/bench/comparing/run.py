@@ -20,7 +20,8 @@ RUNTIMES = {"single": (("--threads", "2"), 1),
             "processes": (("--threads", "1"), rows.AGENTS),
             "turnstile": (("--threads", "1", "--turnstile"), rows.AGENTS),
             "lanes": (("--threads", "2", "--lanes", str(rows.AGENTS)), 1)}
-ONCE = {"memory", "attend", "w4", "kld", "kld_arithmetic"}  # figures that no round repeats
+KLDS = {"kld", "kld_arithmetic"}
+ONCE = {"memory", "attend", "w4"} | KLDS  # figures that no round repeats
 
 
 def say(text):
@@ -46,7 +47,7 @@ class Run:
                                                                                     "peer")
         self.json_rows, self.texts = [], {}
         self.settings, self.probe, self.isa, self.commands = {}, {}, "", {}
-        self.sets, self.peer_best = [], {}
+        self.sets, self.peer_best, self.peer, self.second = [], {}, None, None
 
     def _possible_rows(self):
         options = ours.options_of(self.given.programs)
@@ -59,14 +60,14 @@ class Run:
     # --- llama.cpp ------------------------------------------------------------------------------
 
     def prepare_peer(self):
-        if not self.peer_needs:
+        if not self.peer_needs and not KLDS & self.ours_needs:
             return
         folder = self.given.peer
         programs = peer.build(folder, say)
         self.peer = peer.Peer(programs, self.given.model)
         self.second = peer.Peer(
             programs, peer.requantised(programs, self.given.model, "Q4_0", folder, say))
-        if "kld" in self.peer_needs:
+        if KLDS & self.ours_needs:
             self.reference = logits.reference_file(
                 programs, self.given.model, ours.text_source(), folder, say)
         self.settings = dict(peer.DEFAULTS)
@@ -143,7 +144,7 @@ class Run:
             for name, (share, isa) in kernels.shares_of_reading(self.bench).items():
                 mine[name] = share
                 say(f"  ours {name} ({isa}): {share:.0f} % of reading")
-        if "kld" in self.peer_needs:
+        if KLDS & self.ours_needs:
             mine_too, theirs, other = await self.divergences()
             mine |= mine_too
         return mine, theirs, other
@@ -220,11 +221,10 @@ class Run:
                if row["name"] == "kld"}.get("kld", (None, None))
         for row in self.json_rows:
             row["kld_1e-6"], row["peer_kld_1e-6"] = kld
-        has_peer = bool(self.peer_needs)
-        commands = dict(self.peer.commands) if has_peer else {}
+        commands = dict(self.peer.commands) if self.peer else {}
         commands.pop("probe", None)
         commands |= {f"{name} (Q4_0)": line for name, line in
-                     (self.second.commands if has_peer else {}).items()}
+                     (self.second.commands if self.peer else {}).items()}
         return {"date": datetime.date.today().isoformat(), "machine": self.machine,
                 "rounds": self.rounds, "seconds": time.monotonic() - self.start,
                 "model": self.given.model.name,
