@@ -19,10 +19,6 @@ namespace polykv {
 // thread-safe.
 class PoolAttention {
  public:
-  // Rows of a span that one thread attends to at a time. Fixed: it is part of the order in which
-  // sums are taken.
-  static constexpr uint32_t kPartTokens = 4 * kSplitTokens;
-
   PoolAttention(const ModelConfig& config, const Layout& layout, const AttendKernel& kernel,
                 ThreadTeam& team);
 
@@ -34,7 +30,7 @@ class PoolAttention {
  private:
   using Floats = std::unique_ptr<float[], FreeAligned>;
 
-  // Rows of one span, or (no span) the private suffixes.
+  // Rows of one span.
   struct Part {
     const Span* span;
     uint32_t begin, end;
@@ -53,17 +49,23 @@ class PoolAttention {
     const AttentionCall& call;
     Suffix* const* suffixes;  // [call.n_rows]
   };
+  struct RowRange {
+    uint32_t begin, end;
+  };
 
   void add_parts(const Span& span);
   uint32_t shift_of(int64_t position_offset);
   void turn(const AttentionCall& call);
   void keep(const Rows& rows) const;
   Worker& take_worker();
+  void attend_piece(const Rows& rows, uint32_t head, uint32_t piece, Worker& worker) const;
   void attend_part(const Rows& rows, uint32_t head, uint32_t part, Worker& worker) const;
-  void attend_suffixes(const Rows& rows, uint32_t head, Worker& worker) const;
-  void load_queries(const AttentionCall& call, uint32_t head, uint32_t shift, float* to) const;
+  void attend_suffix(const Rows& rows, uint32_t head, uint32_t row, Worker& worker) const;
+  void start(const Rows& rows, uint32_t head, uint32_t part, RowRange range, Worker& worker) const;
+  void load_queries(const AttentionCall& call, uint32_t head, uint32_t shift, RowRange range,
+                    float* to) const;
   Partial state(uint32_t n_queries, uint32_t head, uint32_t part, uint32_t query) const;
-  void join(const AttentionCall& call, uint32_t head) const;
+  void join(const AttentionCall& call, uint32_t row) const;
   const float* cos_of(uint32_t shift, uint32_t row) const;
 
   ModelConfig config_;
@@ -73,11 +75,11 @@ class PoolAttention {
   Rope rope_;
   uint32_t group_;                     // query heads per KV head
   std::vector<int64_t> shifts_;        // distinct position offsets; the first, 0, is the suffix's
-  std::vector<Part> parts_;            // of one head, in order of position; the last: suffixes
+  std::vector<Part> parts_;            // of one head, in order of position
   std::vector<uint32_t> turned_;       // positions that angles_ is of
   Floats angles_;                      // [shifts, rows, 2, head_dim / 2]: cosines, sines
-  Floats max_, sum_;                   // [heads, parts, rows * group]
-  Floats acc_;                         // [heads, parts, rows * group, head_dim]
+  Floats max_, sum_;                   // [heads, parts + 1, rows * group]
+  Floats acc_;                         // [heads, parts + 1, rows * group, head_dim]
   std::unique_ptr<Worker[]> workers_;  // [threads]
 };
 

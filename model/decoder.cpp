@@ -14,7 +14,7 @@ namespace {
 // More parts than threads, so that a thread that lost its core does not hold up the others.
 uint32_t parts_of(const ThreadTeam& team) { return team.size() == 1 ? 1 : team.size() * 4; }
 
-constexpr uint32_t kQuantisedAtOnce = 4;  // rows: fewer are not worth another thread
+constexpr uint32_t kRowsAtOnce = 4;  // fewer are not worth another thread
 
 // The output rows of one part, on a 16-row grid: parts do not share cache lines.
 struct Slice {
@@ -47,12 +47,14 @@ struct Decoder::Buffers {
   void gated(const LayerWeights& layer, const Activations& in, uint32_t part) const;
   template <class Work>
   void in_parts(const Work& work) const;
+  template <class Work>
+  void over_rows(uint32_t rows, const Work& work) const;
 
-  void norm(const float* weight) const;
+  Activations norm(const float* weight) const;
   void norm_row(const float* weight, uint32_t row, uint32_t to) const;
   void embed(std::span<const uint32_t> tokens) const;
-  void attend(uint32_t index, Attention& attention) const;
-  void feed_forward(const LayerWeights& layer) const;
+  void attend(uint32_t index, Attention& attention);
+  void feed_forward(const LayerWeights& layer);
   void logits(std::span<const uint32_t> wanted, float* out) const;
 
   const ModelImage& image;
@@ -62,12 +64,12 @@ struct Decoder::Buffers {
   const uint32_t q_width, kv_width, parts, widest, scratch_floats;
   uint32_t n = 0;                       // rows of the present step
   const uint32_t* positions = nullptr;  // [n]
-  Floats x,
-      normed;          // [kRowsMax, d_model]; normed also takes what a block adds to x
-  Floats q, attended;  // [kRowsMax, n_heads * head_dim]
-  Floats k, v;         // [kRowsMax, n_kv_heads * head_dim]
-  Floats gate, up;     // [kRowsMax, d_ff]
-  Floats scratch;      // [parts, scratch_floats]
+  bool block_done = false;              // normed holds what the last block adds to x
+  Floats x, normed;                     // [kRowsMax, d_model]
+  Floats q, attended;                   // [kRowsMax, n_heads * head_dim]
+  Floats k, v;                          // [kRowsMax, n_kv_heads * head_dim]
+  Floats gate, up;                      // [kRowsMax, d_ff]
+  Floats scratch;                       // [parts, scratch_floats]
   ActivationBuffer quantised;
 };
 
@@ -92,11 +94,16 @@ Decoder::Buffers::Buffers(const ModelImage& model, const Kernels& set, ThreadTea
       scratch(floats(size_t{parts} * scratch_floats)),
       quantised(kRowsMax, widest) {}
 
+// Captures one reference only: std::function then needs no memory of its own.
+template <class Work>
+void Decoder::Buffers::over_rows(uint32_t rows, const Work& work) const {
+  team.run(rows, kRowsAtOnce, [&work](uint32_t begin, uint32_t end) { work(begin, end); });
+}
+
 // Quantises the rows; the operand before is gone.
 Activations Decoder::Buffers::operand(const float* in, uint32_t rows, uint32_t cols) const {
   const Activations made = quantised.of(in, rows, cols);
-  team.run(rows, kQuantisedAtOnce,
-           [&](uint32_t begin, uint32_t end) { kernels.quantise(made, begin, end); });
+  over_rows(rows, [&](uint32_t begin, uint32_t end) { kernels.quantise(made, begin, end); });
   return made;
 }
 
@@ -111,7 +118,6 @@ void Decoder::Buffers::product(const Weight& w, const float* in, float* out) con
   in_parts([&](uint32_t part) { matmul(w, made, out, part); });
 }
 
-// Captures one reference only: std::function then needs no memory of its own.
 template <class Work>
 void Decoder::Buffers::in_parts(const Work& work) const {
   team.run(parts, 1, [&work](uint32_t begin, uint32_t end) {
@@ -119,14 +125,22 @@ void Decoder::Buffers::in_parts(const Work& work) const {
   });
 }
 
+// Row `row` with what the last block gave it, normed into row `to` <= `row`.
 void Decoder::Buffers::norm_row(const float* weight, uint32_t row, uint32_t to) const {
   const size_t width = config.d_model;
-  rms_norm(x.get() + row * width, weight, config.d_model, config.rms_eps,
-           normed.get() + to * width);
+  float* own = x.get() + row * width;
+  if (block_done) add(own, normed.get() + row * width, width);
+  rms_norm(own, weight, config.d_model, config.rms_eps, normed.get() + to * width);
 }
 
-void Decoder::Buffers::norm(const float* weight) const {
-  for (uint32_t m = 0; m < n; ++m) norm_row(weight, m, m);
+// All rows so, as the operand of the next block.
+Activations Decoder::Buffers::norm(const float* weight) const {
+  const Activations made = quantised.of(normed.get(), n, config.d_model);
+  over_rows(n, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t m = begin; m < end; ++m) norm_row(weight, m, m);
+    kernels.quantise(made, begin, end);
+  });
+  return made;
 }
 
 void Decoder::Buffers::embed(std::span<const uint32_t> tokens) const {
@@ -142,10 +156,9 @@ void Decoder::Buffers::attention_inputs(const LayerWeights& layer, const Activat
   matmul(layer.wv, in, v.get(), part);
 }
 
-void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
+void Decoder::Buffers::attend(uint32_t index, Attention& attention) {
   const LayerWeights& layer = image.layer(index);
-  norm(layer.attn_norm);
-  const Activations in = operand(normed.get(), n, config.d_model);
+  const Activations in = norm(layer.attn_norm);
   in_parts([&](uint32_t part) { attention_inputs(layer, in, part); });
   finish_heads(config, layer, {n, q.get(), k.get(), v.get()});
   attention.attend({.layer = index,
@@ -156,7 +169,7 @@ void Decoder::Buffers::attend(uint32_t index, Attention& attention) const {
                     .v = v.get(),
                     .out = attended.get()});
   product(layer.wo, attended.get(), normed.get());
-  add(x.get(), normed.get(), size_t{n} * config.d_model);
+  block_done = true;
 }
 
 // A part's own rows of gate and up meet here, without another round of the team.
@@ -171,12 +184,11 @@ void Decoder::Buffers::gated(const LayerWeights& layer, const Activations& in,
   }
 }
 
-void Decoder::Buffers::feed_forward(const LayerWeights& layer) const {
-  norm(layer.ffn_norm);
-  const Activations in = operand(normed.get(), n, config.d_model);
+void Decoder::Buffers::feed_forward(const LayerWeights& layer) {
+  const Activations in = norm(layer.ffn_norm);
   in_parts([&](uint32_t part) { gated(layer, in, part); });
   product(layer.w_down, gate.get(), normed.get());
-  add(x.get(), normed.get(), size_t{n} * config.d_model);
+  block_done = true;
 }
 
 void Decoder::Buffers::logits(std::span<const uint32_t> wanted, float* out) const {
@@ -203,6 +215,7 @@ void Decoder::step(const StepCall& call, Attention& attention) {
   }
   b.n = static_cast<uint32_t>(call.tokens.size());
   b.positions = call.positions;
+  b.block_done = false;
   b.embed(call.tokens);
   for (uint32_t layer = 0; layer < b.config.n_layers; ++layer) {
     b.attend(layer, attention);
