@@ -15,8 +15,8 @@ constexpr uint32_t kSuffixRows = 4;
 constexpr uint32_t kJoinedRows = 8;
 
 // Rows of a span that one thread attends to at a time. Each part costs two rotations a query, but
-// two threads should find work in the same head. It depends on the span alone, because it is part of
-// the order in which sums are taken.
+// two threads should find work in the same head. It depends on the span alone: it is part of the
+// order in which sums are taken.
 uint32_t part_tokens(uint32_t n_tokens) {
   constexpr uint32_t kMost = 4 * kSplitTokens;
   return std::clamp(std::bit_ceil(n_tokens / 2), kSplitTokens, kMost);
