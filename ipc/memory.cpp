@@ -24,8 +24,44 @@ struct FdMappable {
   }
 };
 
+// Agents read all of the weights and of the pool for every token. Out of 4 KiB pages that costs a
+// walk through the page tables every 4 KiB: huge pages spare it, where the kernel gives any.
+constexpr uint64_t kHugePage = uint64_t{2} << 20;
+
+// An address at which huge pages of a file can be mapped as such; nullptr: none is needed, or none
+// is free. Others may take it before it is used.
+void* huge_page_address(uint64_t bytes) {
+  if (bytes < kHugePage) return nullptr;
+  const uint64_t with_room = bytes + kHugePage;
+  void* free = ::mmap(nullptr, with_room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (free == MAP_FAILED) return nullptr;
+  ::munmap(free, with_room);
+  const uint64_t past = reinterpret_cast<uintptr_t>(free) % kHugePage;
+  return static_cast<std::byte*>(free) + (kHugePage - past) % kHugePage;
+}
+
+// Puts whole huge pages under memory that has been filled. A kernel that has none left, or does not
+// know how, leaves everything as it is.
+void use_huge_pages(std::span<std::byte> memory) {
+#ifdef MADV_COLLAPSE
+  constexpr int kCollapse = MADV_COLLAPSE;
+#else
+  constexpr int kCollapse = 25;  // Linux 6.1; older headers lack the name
+#endif
+  if (reinterpret_cast<uintptr_t>(memory.data()) % kHugePage != 0) return;
+  for (uint64_t at = 0; at + kHugePage <= memory.size(); at += kHugePage) {
+    if (::madvise(memory.data() + at, kHugePage, kCollapse) != 0) return;
+  }
+}
+
 // REQUIRES: the file has at least `bytes` bytes (mapped_region accepts more, and faults later).
 Result<bip::mapped_region> map_region(int fd, bip::mode_t mode, uint64_t bytes) {
+  try {
+    if (void* address = huge_page_address(bytes)) {
+      return bip::mapped_region(FdMappable{fd}, mode, 0, bytes, address);
+    }
+  } catch (const bip::interprocess_exception&) {  // taken meanwhile: anywhere, then
+  }
   try {
     return bip::mapped_region(FdMappable{fd}, mode, 0, bytes);
   } catch (const bip::interprocess_exception& error) {
@@ -119,6 +155,7 @@ std::span<std::byte> SharedBuilder::data() {
 
 Result<UniqueFd> SharedBuilder::seal() && {
   check(state_ != nullptr, "a builder is sealed once");
+  use_huge_pages(data());
   const std::unique_ptr<State> state = std::move(state_);
   state->region.reset();  // F_SEAL_WRITE fails with EBUSY while a writable mapping lives
   if (::fcntl(state->fd.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno("seal shared memory");

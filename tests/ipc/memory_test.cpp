@@ -145,6 +145,24 @@ TEST(SharedBuilder, gives_zeroed_bytes_of_the_asked_size) {
   EXPECT_TRUE(std::ranges::all_of(builder->data(), [](std::byte b) { return b == std::byte{0}; }));
 }
 
+// Whether it gets huge pages is the kernel's; that it could is ours.
+TEST(SharedBuilder, large_memory_lies_where_huge_pages_fit_and_reads_as_written) {
+  constexpr uint64_t kHugePage = uint64_t{2} << 20;
+  for (const uint64_t bytes : {kHugePage - 1, kHugePage, 3 * kHugePage + 5}) {
+    auto builder = SharedBuilder::create("polykv-test", bytes, memory_room());
+    ASSERT_TRUE(builder);
+    std::ranges::generate(builder->data(), [i = size_t{0}]() mutable { return pattern(i++); });
+    const auto view = SharedView::map(*std::move(*builder).seal());
+    ASSERT_TRUE(view) << view.error().message;
+    ASSERT_EQ(view->data().size(), bytes);
+    if (bytes >= kHugePage) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(view->data().data()) % kHugePage, 0u);
+    }
+    for (size_t i = 0; i < bytes; i += 509) ASSERT_EQ(view->data()[i], pattern(i)) << i;
+    EXPECT_EQ(view->data().back(), pattern(bytes - 1));
+  }
+}
+
 TEST(SharedBuilder, absurd_sizes_are_refused_with_the_value) {
   for (const uint64_t bytes : {uint64_t{0}, uint64_t{1} << 63, ~uint64_t{0}}) {
     const auto builder = SharedBuilder::create("polykv-test", bytes, MemoryRoom{});

@@ -221,9 +221,7 @@ class Report(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "no lines"):
             report.put_into("nothing", run)
 
-    def test_a_row_that_the_build_cannot_measure_is_known(self):
-        self.assertFalse(rows.possible(rows.BY_NAME["tax_0"], {"--threads"}))
-        self.assertTrue(rows.possible(rows.BY_NAME["tax_0"], {"--threads", "--lanes"}))
+    def test_a_row_says_what_its_sides_have_to_measure(self):
         self.assertEqual(rows.needs([rows.BY_NAME["tax_0"]], "ours"),
                          {"lanes@0", "processes@0"})
 

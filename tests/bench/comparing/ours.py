@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import pathlib
 import re
 import shutil
@@ -34,14 +33,6 @@ def text_source():
     if len(texts) < len(names):
         raise OursError(f"the texts to compare on, {', '.join(names)}, are not in {folder}")
     return "\n".join(texts)
-
-
-@functools.cache
-def options_of(programs):
-    """The options that `polykv up` has."""
-    done = subprocess.run([programs / "polykv", "up", "--help"], capture_output=True, text=True,
-                          check=False)
-    return set(re.findall(r"--[a-z-]+", done.stdout))
 
 
 class Runtime:

@@ -1,8 +1,7 @@
 """What is compared, how each row follows from figures, and the bars. No process is seen here.
 
 A side's figures are numbers by name, measured in one round (`Row.ours` and `Row.peer` say which):
-`decode@N`, `processes@N`, `lanes@N`, `turnstile@N` and `prefill` in tokens/s, `first_token` and
-`new_agent` in ms, `memory` in MB, `attend` and `w4` in % of reading, `kld…` in nats.
+`decode@N`, `processes@N`, `lanes@N` and `prefill` in tokens/s, `first_token` and `new_agent` in ms, `memory` in MB, `attend` and `w4` in % of reading, `kld…` in nats.
 """
 
 import dataclasses
@@ -82,10 +81,6 @@ ROWS = (
         figure("decode@4096"), bars=(Bar("ratio", 4, 6),)),
     Row("processes", "15 agents, 15 processes, aggregate decode at 4,096", "tokens/s",
         figure("processes@4096"), figure("aggregate"), bars=(Bar("ratio", 2, 4),)),
-    Row("turnstile", "the same with the turnstile", "tokens/s", figure("turnstile@4096"),
-        figure("aggregate"), bars=(Bar("ratio", 2, 4),)),
-    Row("turnstile_gain", "with the turnstile over without, 15 processes at 4,096", "×",
-        over("turnstile@4096", "processes@4096"), bars=(Bar("ours", 1.4),), digits=2),
     Row("lanes", "15 lanes in one process, aggregate decode at 4,096", "tokens/s",
         figure("lanes@4096"), figure("aggregate"), bars=(Bar("ratio", 6, 10),)),
     Row("prefill", "prefill of 4,096 tokens", "tokens/s", figure("prefill"), figure("prefill"),
@@ -117,19 +112,9 @@ ROWS = (
 )
 BY_NAME = {row.name: row for row in ROWS}
 
-# A runtime can have these only if `polykv up` has the option.
-OPTION_OF = {"lanes": "--lanes", "turnstile": "--turnstile"}
-
-
 def side_of(name):
     """"processes" of "processes@4096"."""
     return name.split("@")[0]
-
-
-def possible(row, options):
-    """Whether our side can measure this row with these options of `polykv up`."""
-    needed = (OPTION_OF.get(side_of(name)) for name in row.ours.needs)
-    return all(option is None or option in options for option in needed)
 
 
 def needs(rows, side):

@@ -18,7 +18,6 @@ MANY_AGENTS = 100
 # How `polykv up` is started for a figure, and its agents.
 RUNTIMES = {"single": (("--threads", "2"), 1),
             "processes": (("--threads", "1"), rows.AGENTS),
-            "turnstile": (("--threads", "1", "--turnstile"), rows.AGENTS),
             "lanes": (("--threads", "2", "--lanes", str(rows.AGENTS)), 1)}
 KLDS = {"kld", "kld_arithmetic"}
 ONCE = {"memory", "attend", "w4"} | KLDS  # figures that no round repeats
@@ -42,20 +41,12 @@ class Run:
         self.bench = kernels.program(given.programs)
         self.read = kernels.read_bandwidth(self.bench)
         say(f"two threads read {self.read:.1f} GB/s out of 400 MB of a memfd")
-        self.rows = self._possible_rows()
+        self.rows = [rows.BY_NAME[name] for name in given.rows or rows.BY_NAME]
         self.ours_needs, self.peer_needs = rows.needs(self.rows, "ours"), rows.needs(self.rows,
                                                                                     "peer")
         self.json_rows, self.texts = [], {}
         self.settings, self.probe, self.isa, self.commands = {}, {}, "", {}
         self.sets, self.peer_best, self.peer, self.second = [], {}, None, None
-
-    def _possible_rows(self):
-        options = ours.options_of(self.given.programs)
-        asked = [rows.BY_NAME[name] for name in self.given.rows or rows.BY_NAME]
-        for row in asked:
-            if not rows.possible(row, options):
-                self.notes.append(f"Not measured, this build of polykv cannot: {row.what}.")
-        return [row for row in asked if rows.possible(row, options)]
 
     # --- llama.cpp ------------------------------------------------------------------------------
 
@@ -119,7 +110,7 @@ class Run:
         if side == "decode":
             value, answer = await ours.decode(runtime, depth, round_)
             self.texts[name] = [answer.text]
-        elif side in ("processes", "lanes", "turnstile"):
+        elif side in ("processes", "lanes"):
             value, answers = await ours.aggregate(runtime, depth, rows.AGENTS, round_)
             self.texts[name] = [answer.text for answer in answers]
         elif side == "prefill":
@@ -192,7 +183,7 @@ class Run:
         groups = (({"decode"}, {"decode"}),
                   ({"prefill"}, {"prefill", "new_agent"}),
                   ({"first_token"}, {"first_token"}),
-                  ({"aggregate"}, {"processes", "lanes", "turnstile"}))
+                  ({"aggregate"}, {"processes", "lanes"}))
         for theirs, mine in groups:
             yield ({name for name in self.peer_needs if rows.side_of(name) in theirs},
                    {name for name in self.ours_needs if rows.side_of(name) in mine})
@@ -207,10 +198,10 @@ class Run:
                 self.json_rows.append(made)
 
     def same_outputs(self):
-        """Processes, lanes and turnstile answer the same questions: word for word alike?"""
+        """Processes and lanes answer the same questions: word for word alike?"""
         for depth in rows.TAX_DEPTHS:
-            found = {name: self.texts[f"{name}@{depth}"] for name in ("processes", "lanes",
-                     "turnstile") if f"{name}@{depth}" in self.texts}
+            found = {name: self.texts[f"{name}@{depth}"] for name in ("processes", "lanes")
+                     if f"{name}@{depth}" in self.texts}
             if len(found) > 1:
                 same = all(texts == next(iter(found.values())) for texts in found.values())
                 yield (f"Answers of {', '.join(found)} at {depth}: "
