@@ -1,7 +1,8 @@
 """What is compared, how each row follows from figures, and the bars. No process is seen here.
 
 A side's figures are numbers by name, measured in one round (`Row.ours` and `Row.peer` say which):
-`decode@N`, `processes@N`, `lanes@N` and `prefill` in tokens/s, `first_token` and `new_agent` in ms, `memory` in MB, `attend` and `w4` in % of reading, `kld…` in nats.
+`decode@N`, `processes@N`, `lanes@N` and `prefill` in tokens/s, `first_token` and `new_agent` in
+ms, `memory` in MB, `attend` and `w4` in % of reading, `kld…` in nats.
 """
 
 import dataclasses
