@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
             "Refuse a pool that another model made (32 hexadecimal digits)")
       .threads(options.n_threads, "Threads for decoding")
       .lanes(options.n_lanes, "Generations at once in this process; they share every pass")
-      .text("--isa", options.isa, "Force kernels by name (ref, avx2, avx512, avx512vbmi)",
+      .text("--isa", options.isa, "Force kernels by name (ref, avx2, avx512, avx512vbmi, amx)",
             Wanted::optional, "POLYKV_ISA")
       .flag("--verify", options.verify, "Check every checksum of the pool before use")
       .integer("--started-ns", options.started_ns,

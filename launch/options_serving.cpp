@@ -25,7 +25,7 @@ void add_supervisor_options(CLI::App& app, Draft& draft) {
               "Threads of each agent; default: cores / agents");
   add_threads(app, "--writer-threads", deployment.writer_threads, "Threads for prefill");
   app.add_option("--isa", deployment.isa,
-                 "Force agents' kernels by name (ref, avx2, avx512, avx512vbmi)");
+                 "Force agents' kernels by name (ref, avx2, avx512, avx512vbmi, amx)");
   app.add_option("--writer", deployment.writer,
                  "Path of polykv-writer, or none: it is started by hand");
   app.add_option("--agent-program", deployment.agent_program, "Path of polykv-agent");

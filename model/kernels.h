@@ -30,7 +30,7 @@ using MatmulFn = void (*)(const Weight& w, const Activations& x, uint32_t row_be
 using SwigluFn = void (*)(float* gate, const float* up, uint32_t n);
 
 struct Kernels {
-  std::string_view name;  // "ref", "avx2", "avx512"
+  std::string_view name;  // "ref", "avx2", "avx512", "amx"
   QuantiseFn quantise;
   MatmulFn matmul;
   SwigluFn swiglu;
@@ -52,6 +52,8 @@ void matmul_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint
                  float* y, float* scratch);
 void matmul_avx512(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                    float* y, float* scratch);
+void matmul_amx(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
+                float* y, float* scratch);
 
 // What this CPU has the instructions for, the best first, the reference last. Not tested.
 std::span<const Kernels> kernel_sets();

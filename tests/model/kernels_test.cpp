@@ -152,7 +152,7 @@ TEST(Matmul, ExtremeCodesAndInputsAddUpExactly) {
       SyntheticWeight matrix(shape, 23);
       matrix.flatten(byte);
       for (const float value : {32639.0f, -32639.0f, 1e30f, -1e-30f}) {
-        const std::vector<float> x(size_t{2} * shape.n_cols, value);
+        const std::vector<float> x(size_t{9} * shape.n_cols, value);
         const std::vector<float> wanted = multiply(choose_kernels("ref")->set, matrix.weight(), x);
         for (const Kernels& set : kernel_sets()) {
           ASSERT_TRUE(same_bits(multiply(set, matrix.weight(), x), wanted))
@@ -175,8 +175,9 @@ TEST(Matmul, ARowIsBitwiseTheSameAloneAndInAnyCompany) {
         const auto y = multiply(set, matrix.weight(), {first, first + shape.n_cols});
         alone.insert(alone.end(), y.begin(), y.end());
       }
-      for (const uint32_t n : {1u,  2u,  3u,  4u,  5u,  6u,  7u,  8u,  9u,  10u, 11u, 12u,
-                               13u, 14u, 15u, 16u, 17u, 24u, 31u, 32u, 45u, 64u, 256u}) {
+      for (const uint32_t n :
+           {1u,  2u,  3u,  4u,  5u,  6u,  7u,  8u,  9u,  10u, 11u, 12u, 13u, 14u, 15u,
+            16u, 17u, 24u, 31u, 32u, 33u, 45u, 47u, 48u, 49u, 63u, 64u, 65u, 70u, 256u}) {
         const auto y = multiply(set, matrix.weight(), {x.begin(), x.begin() + n * shape.n_cols});
         ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
             << set.name << " type " << static_cast<int>(shape.type) << " rows " << n;
@@ -188,12 +189,13 @@ TEST(Matmul, ARowIsBitwiseTheSameAloneAndInAnyCompany) {
 TEST(Matmul, ARangeOfRowsWritesOnlyItself) {
   for (const Kernels& set : kernel_sets()) {
     const SyntheticWeight matrix({WeightType::w4, 40, 64, 32, 1}, 16);
-    const std::vector<float> x = random_floats(4 * 64, 17);
+    constexpr uint32_t kInputs = 20;
+    const std::vector<float> x = random_floats(kInputs * 64, 17);
     const std::vector<float> whole = multiply(set, matrix.weight(), x);
     std::vector<float> part(whole.size(), 77.0f), scratch(matmul_scratch_floats(64));
-    const ActivationBuffer buffer(4, 64);
-    const Activations in = buffer.of(x.data(), 4, 64);
-    set.quantise(in, 0, 4);
+    const ActivationBuffer buffer(kInputs, 64);
+    const Activations in = buffer.of(x.data(), kInputs, 64);
+    set.quantise(in, 0, kInputs);
     set.matmul(matrix.weight(), in, 16, 32, part.data(), scratch.data());
     set.matmul(matrix.weight(), in, 32, 32, part.data(), scratch.data());
     for (uint32_t i = 0; i < part.size(); ++i) {
@@ -267,8 +269,8 @@ TEST(Quantise, GivesTheSameBitsInEverySet) {
 TEST(Quantise, NotANumberReachesTheResult) {
   const SyntheticWeight matrix({WeightType::w4, 5, 96, 32, 1}, 25);
   for (const float bad : {INFINITY, -INFINITY, NAN}) {
-    std::vector<float> x = random_floats(96, 26);
-    x[40] = bad;
+    std::vector<float> x = random_floats(96 * 9, 26);
+    for (uint32_t m = 0; m < 9; ++m) x[m * 96 + 40] = bad;
     for (const Kernels& set : kernel_sets()) {
       for (const float y : multiply(set, matrix.weight(), x)) EXPECT_TRUE(std::isnan(y));
     }
