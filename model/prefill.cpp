@@ -1,5 +1,5 @@
-// The only file that sees libtorch. It is used for large matrix products and for attention; norms,
-// RoPE and sums are our own loops. Its exceptions stop in prefill().
+// Only this file and prefill_split.cpp see libtorch. It is used for large matrix products and for
+// attention; norms, RoPE and sums are our own loops. Its exceptions stop in prefill().
 #include "model/prefill.h"
 
 #include <ATen/Context.h>
@@ -13,10 +13,14 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <limits>
+#include <optional>
 
 #include "model/heads.h"
 #include "model/kernels.h"
+#include "model/prefill_split.h"
 #include "model/rope.h"
 #include "model/threads.h"
 
@@ -25,10 +29,14 @@ namespace {
 
 constexpr int64_t kQueryChunk = 512;   // queries per masked attention: bounds the mask
 constexpr int64_t kFfnChunk = 2048;    // tokens per feed-forward pass: bounds gate and up
+constexpr int64_t kSplitChunk = 1024;  // tokens in halves at a time
 constexpr int64_t kVocabChunk = 8192;  // rows of the head dequantised at a time
 constexpr uint32_t kRowGrain = 64;
 
 at::Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
+at::Tensor halves(at::IntArrayRef shape) { return at::empty(shape, at::kBFloat16); }
+uint16_t* bits(const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); }
+float widened(uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); }
 float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
 class Pass {
@@ -40,6 +48,8 @@ class Pass {
   void embed();
   void norm(const float* weight);
   at::Tensor weight_rows(const Weight& w, uint32_t begin, uint32_t end);
+  at::Tensor split_weight_rows(const Weight& w, uint32_t begin, uint32_t end);
+  at::Tensor linear(const at::Tensor& x, const at::Tensor& w);
   at::Tensor product(const at::Tensor& x, const Weight& w);
   void make_angles();
   void rotate(float* x, uint32_t n_heads, uint32_t first_position);
@@ -47,6 +57,9 @@ class Pass {
   Status hand_over(uint32_t index);
   void attend(const LayerWeights& layer);
   at::Tensor attend_rows(const at::Tensor& q, int64_t begin, int64_t end);
+  void attend_split(float* rows, int64_t begin, int64_t end);
+  at::Tensor split_head(const at::Tensor& all, int64_t head, int64_t end);
+  void join(const at::Tensor& out, float* rows);
   at::Tensor causal_mask(int64_t begin, int64_t end);
   void feed_forward(const LayerWeights& layer);
   void write_logits();
@@ -56,6 +69,7 @@ class Pass {
   const ModelConfig& config_;
   ThreadTeam team_;
   Rope rope_;
+  bool split_;
   int64_t n_, past_, d_, kv_heads_, group_, head_dim_;
   std::vector<float> cos_, sin_;  // [past + n, head_dim / 2]
   at::Tensor x_, normed_;         // [n, d]
@@ -68,6 +82,7 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       config_(image.config()),
       team_(n_threads),
       rope_(config_),
+      split_(job.precision == PrefillPrecision::best && can_split()),
       n_(static_cast<int64_t>(job.tokens.size())),
       past_(job.past_tokens),
       d_(config_.d_model),
@@ -108,8 +123,9 @@ void Pass::norm(const float* weight) {
   });
 }
 
-// Rows [begin, end) of a weight as f32.
+// Rows [begin, end) of a weight as f32, or in halves.
 at::Tensor Pass::weight_rows(const Weight& w, uint32_t begin, uint32_t end) {
+  if (split_) return split_weight_rows(w, begin, end);
   at::Tensor rows = floats({end - begin, w.n_cols});
   float* out = data(rows);
   team_.run(end - begin, kRowGrain, [&](uint32_t from, uint32_t to) {
@@ -118,8 +134,43 @@ at::Tensor Pass::weight_rows(const Weight& w, uint32_t begin, uint32_t end) {
   return rows;
 }
 
+// The same in halves: [end - begin, 2, n_cols], lo before hi.
+at::Tensor Pass::split_weight_rows(const Weight& w, uint32_t begin, uint32_t end) {
+  at::Tensor rows = halves({end - begin, 2, w.n_cols});
+  uint16_t* out = bits(rows);
+  team_.run(end - begin, kRowGrain, [&](uint32_t from, uint32_t to) {
+    std::vector<float> row(w.n_cols);
+    for (uint32_t r = from; r < to; ++r) {
+      dequantise_row(w, begin + r, row.data());
+      uint16_t* lo = out + size_t{r} * 2 * w.n_cols;
+      split_avx512(row.data(), w.n_cols, lo + w.n_cols, lo);
+    }
+  });
+  return rows;
+}
+
+// x: [n, n_cols], w as weight_rows() gives it: [n, n_outputs] comes back.
+at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& w) {
+  if (!split_) return at::linear(x, w);
+  const int64_t n = x.size(0), n_cols = x.size(1), n_outputs = w.size(0);
+  at::Tensor y = floats({n, n_outputs});
+  const at::Tensor part = halves({std::min(n, kSplitChunk), 2, n_cols});
+  for (int64_t begin = 0; begin < n; begin += kSplitChunk) {
+    const int64_t rows = std::min(n - begin, kSplitChunk);
+    split_rows(team_, data(x) + begin * n_cols, static_cast<size_t>(rows),
+               static_cast<size_t>(n_cols), bits(part));
+    multiply_split({.n_rows = static_cast<int>(rows),
+                    .n_outputs = static_cast<int>(n_outputs),
+                    .n_cols = static_cast<int>(n_cols),
+                    .x = bits(part),
+                    .w = bits(w),
+                    .y = data(y) + begin * n_outputs});
+  }
+  return y;
+}
+
 at::Tensor Pass::product(const at::Tensor& x, const Weight& w) {
-  return at::linear(x, weight_rows(w, 0, w.n_rows));
+  return linear(x, weight_rows(w, 0, w.n_rows));
 }
 
 // x: [n, n_heads, head_dim], row i at position first_position + i.
@@ -183,6 +234,54 @@ at::Tensor Pass::attend_rows(const at::Tensor& q, int64_t begin, int64_t end) {
   return at::scaled_dot_product_attention(q, shared(k_), shared(v_), causal_mask(begin, end));
 }
 
+// Keys or values of one head up to the new token `end`, for all queries of its group:
+// [1, group, past + end, 3 head_dim].
+at::Tensor Pass::split_head(const at::Tensor& all, int64_t head, int64_t end) {
+  at::Tensor out = halves({past_ + end, 3 * head_dim_});
+  const auto width = static_cast<size_t>(head_dim_);
+  split_keys(team_, {data(all) + head * head_dim_, static_cast<size_t>(past_ + end), 1, width,
+                     static_cast<size_t>(kv_heads_) * width, bits(out)});
+  return out.expand({1, group_, past_ + end, 3 * head_dim_});
+}
+
+// The sums with values' hi and lo, added: [1, group, n, 3 head_dim] to [n, group, head_dim] of all
+// heads' rows.
+void Pass::join(const at::Tensor& out, float* rows) {
+  const uint16_t* from = bits(out);
+  team_.run(static_cast<uint32_t>(out.size(2)), kRowGrain, [&](uint32_t begin, uint32_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t g = 0; g < group_; ++g) {
+        const uint16_t* sums = from + i * out.stride(2) + g * out.stride(1);
+        float* row = rows + (i * kv_heads_ * group_ + g) * head_dim_;
+        for (int64_t c = 0; c < head_dim_; ++c) {
+          row[c] = widened(sums[c]) + widened(sums[head_dim_ + c]);
+        }
+      }
+    }
+  });
+}
+
+// One KV head after the other, so that one at a time is there in halves. rows: queries of the new
+// tokens [begin, end), and then what they attended to. [end - begin, n_heads, head_dim].
+void Pass::attend_split(float* rows, int64_t begin, int64_t end) {
+  const int64_t n = end - begin;
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
+  const bool whole = begin == 0 && end == n_ && past_ == 0;
+  const std::optional<at::Tensor> mask =
+      whole ? std::nullopt : std::optional(causal_mask(begin, end).to(at::kBFloat16));
+  const at::Tensor q = halves({n, group_, 3 * head_dim_});
+  for (int64_t head = 0; head < kv_heads_; ++head) {
+    float* from = rows + head * group_ * head_dim_;
+    split_queries(team_, {from, static_cast<size_t>(n), static_cast<size_t>(group_),
+                          static_cast<size_t>(head_dim_),
+                          static_cast<size_t>(kv_heads_ * group_ * head_dim_), bits(q)});
+    join(at::scaled_dot_product_attention(q.permute({1, 0, 2}).unsqueeze(0),
+                                          split_head(k_, head, end), split_head(v_, head, end),
+                                          mask, 0.0, whole, scale),
+         from);
+  }
+}
+
 void Pass::attend(const LayerWeights& layer) {
   at::Tensor rows = product(normed_, layer.wq);
   finish_heads(config_, layer, {static_cast<uint32_t>(n_), data(rows), nullptr, nullptr});
@@ -191,6 +290,10 @@ void Pass::attend(const LayerWeights& layer) {
   for (int64_t begin = 0; begin < n_; begin += chunk) {
     const int64_t end = std::min(n_, begin + chunk);
     at::Tensor part = rows.narrow(0, begin, end - begin);
+    if (split_) {
+      attend_split(data(part), begin, end);
+      continue;
+    }
     const at::Tensor q =
         part.view({end - begin, kv_heads_, group_, head_dim_}).permute({1, 2, 0, 3});
     const at::Tensor out = attend_rows(q, begin, end).permute({2, 0, 1, 3});
@@ -207,10 +310,10 @@ void Pass::feed_forward(const LayerWeights& layer) {
   for (int64_t begin = 0; begin < n_; begin += kFfnChunk) {
     const int64_t rows = std::min(n_ - begin, kFfnChunk);
     const at::Tensor in = normed_.narrow(0, begin, rows);
-    at::Tensor hidden = at::linear(in, gate);
+    at::Tensor hidden = linear(in, gate);
     at::silu_(hidden);
-    hidden.mul_(at::linear(in, up));
-    x_.narrow(0, begin, rows).add_(at::linear(hidden, down));
+    hidden.mul_(linear(in, up));
+    x_.narrow(0, begin, rows).add_(linear(hidden, down));
   }
 }
 
@@ -223,7 +326,7 @@ void Pass::write_logits() {
     const int64_t end = std::min(n_vocab, begin + kVocabChunk);
     const at::Tensor rows =
         weight_rows(image_.head(), static_cast<uint32_t>(begin), static_cast<uint32_t>(end));
-    out.narrow(1, begin, end - begin).copy_(at::linear(normed_, rows));
+    out.narrow(1, begin, end - begin).copy_(linear(normed_, rows));
   }
 }
 

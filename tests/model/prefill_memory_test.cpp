@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/prefill.h"
+#include "model/prefill_split.h"
 #include "tests/model/real_model.h"
 
 namespace polykv {
@@ -24,36 +25,51 @@ uint64_t status_bytes(const std::string& name) {
 // From now on the process's peak counts anew.
 bool forget_peak() { return static_cast<bool>(std::ofstream("/proc/self/clear_refs") << 5); }
 
-Status run(uint32_t n_tokens) {
+Status run(uint32_t n_tokens, PrefillPrecision precision) {
   const std::vector<uint32_t> tokens(n_tokens, 100);
   PrefillJob job;
   job.tokens = tokens;
+  job.precision = precision;
   job.layer_done = [](const LayerKv&) -> Status { return {}; };
   return prefill(*test::real_model(), job, 2);
 }
 
 // As model/prefill.h states it, in bytes.
-uint64_t stated(const ModelConfig& c, uint64_t n) {
+uint64_t stated(const ModelConfig& c, uint64_t n, bool in_halves) {
   const uint64_t weights = 3 * uint64_t{c.d_model} * c.d_ff;
   const uint64_t keys_and_values = n * (2 * c.n_kv_heads + 1) * c.head_dim;
   const uint64_t activations = n * 4 * c.d_model + std::min<uint64_t>(n, 2048) * 2 * c.d_ff;
-  return (weights + keys_and_values + activations) * sizeof(float);
+  const uint64_t group = c.n_heads / c.n_kv_heads;
+  const uint64_t halves =
+      std::min<uint64_t>(n, 1024) * c.d_ff + 3 * n * (group + 1) * uint64_t{c.head_dim};
+  return (weights + keys_and_values + activations + (in_halves ? halves : 0)) * sizeof(float);
 }
 
-TEST(PrefillMemory, PeakIsOneLayersWeightsKeysValuesAndActivations) {
-  POLYKV_NEEDS_MODEL();
-  ASSERT_TRUE(run(64));  // threads, libraries and the image's pages are there
+void expect_stated_peak(PrefillPrecision precision) {
+  ASSERT_TRUE(run(64, precision));  // threads, libraries and the image's pages are there
   for (const uint32_t n : {1024u, 3072u}) {
     const uint64_t before = status_bytes("VmRSS");
     ASSERT_TRUE(forget_peak());
-    ASSERT_TRUE(run(n));
+    ASSERT_TRUE(run(n, precision));
     const uint64_t peak = status_bytes("VmHWM") - before;
-    const uint64_t wanted = stated(test::real_model()->config(), n);
+    const uint64_t wanted =
+        stated(test::real_model()->config(), n, precision == PrefillPrecision::best);
     std::printf("%u tokens: peak %.1f MB, stated %.1f MB\n", n, static_cast<double>(peak) / 1e6,
                 static_cast<double>(wanted) / 1e6);
     EXPECT_LE(peak, wanted + 16'000'000) << "what attention and allocators need beside it";
     EXPECT_GE(peak, wanted / 3) << "the measure measures";
   }
+}
+
+TEST(PrefillMemory, PeakIsOneLayersWeightsKeysValuesAndActivations) {
+  POLYKV_NEEDS_MODEL();
+  expect_stated_peak(PrefillPrecision::f32);
+}
+
+TEST(PrefillMemory, InHalvesToo) {
+  POLYKV_NEEDS_MODEL();
+  if (!can_split()) GTEST_SKIP() << "no AMX here, or libtorch lacks the product for it";
+  expect_stated_peak(PrefillPrecision::best);
 }
 
 }  // namespace
