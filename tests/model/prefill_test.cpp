@@ -30,7 +30,7 @@ struct Bounds {
   double pieces_kld, pieces_kv;
 };
 // f32: rounding alone. best: a tenth of the codec's median KLD would be 1.3e-4, and K and V are
-// rounded to 4 bits afterwards; values go up to 20.
+// rounded to 4 bits afterwards.
 constexpr Bounds kF32{PrefillPrecision::f32, 1e-9, 1e-9, 0.998, 5e-7, 1e-2, 1e-9, 5e-3};
 constexpr Bounds kBest{PrefillPrecision::best, 1e-5, 3e-5, 0.995, 3e-5, 0.1, 3e-5, 0.1};
 
