@@ -77,6 +77,7 @@ TEST_F(InPlace, the_suffix_continues_an_f32_pool_as_one_context) {
   job.tokens = std::span(all).first(half + rest.size());
   job.layer_done = [](const LayerKv&) -> Status { return {}; };
   job.logits = &expected;
+  job.precision = PrefillPrecision::f32;
   ASSERT_TRUE(prefill(model_->image, job, 2));
   const uint32_t n_vocab = model_->image.config().n_vocab;
   const auto* ours = reinterpret_cast<const float*>(memory->data().data());

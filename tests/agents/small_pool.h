@@ -47,6 +47,7 @@ class SmallPool : public ::testing::Test {
     auto builder = SegmentBuilder::create(spec, memory_room());
     PrefillJob job;
     job.tokens = tokens_;
+    job.precision = PrefillPrecision::f32;  // what is tested comes after it
     job.layer_done = [&](const LayerKv& kv) -> Status {
       builder->put_layer(kv.layer, kv.k, kv.v);
       return {};
