@@ -70,7 +70,7 @@ struct LayerRows {
 // Encodes one head of a layer; returns its scale_max. plane: plane_layout().bytes zeroed bytes.
 // Threads may encode different heads. In the lossy codecs NaN counts as 0 and magnitudes stop at
 // 1e30, so that no input can spoil its neighbours.
-float encode_head(const PlaneShape& shape, const LayerRows& rows, uint32_t head, std::byte* plane);
+float encode_head(const PlaneShape& shape, const LayerRows& layer, uint32_t head, std::byte* plane);
 
 // PolyKV's 3-bit points, ascending (arXiv 2604.24971), and paper_v3's factor norm / sqrt(head_dim).
 std::span<const float> paper_points();

@@ -146,7 +146,8 @@ TEST_F(SessionLanes, restarted_agent_has_all_its_lanes_again) {
   EXPECT_EQ(end_of(lost).text("code"), "agent_lost");
   EXPECT_EQ(end_of(dies).text("code"), "agent_lost");
   EXPECT_EQ(end_of(waits).text("text"), "hello");
-  const std::string first = running(), second = running();
+  (void)running();
+  (void)running();
   EXPECT_EQ(taken("a01"), 2);
 }
 
