@@ -14,11 +14,13 @@
 #include "ipc/memory.h"
 #include "ipc/plane.h"
 #include "ipc/segment_format.h"
+#include "ipc/windows.h"
 
 namespace polykv {
 
 struct KvShape {
   uint32_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
+  LayerWindows windows{};
   bool operator==(const KvShape&) const = default;
 };
 

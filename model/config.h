@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "ipc/windows.h"
+
 namespace polykv {
 
 // How the frequencies of RoPE are changed for longer contexts. Stored: never renumber.
@@ -36,7 +38,9 @@ struct ModelConfig {
   float rope_factor = 1;
   float rope_low = 0, rope_high = 0;  // llama3: waves per rope_positions where mixing begins, ends
   uint32_t rope_positions = 0;        // llama3: the context length before scaling
-  uint32_t reserved[14] = {};
+  LayerWindows windows;
+  float rope_local_base = 0;  // RoPE of layers with a window, never scaled; 0: as in the others
+  uint32_t reserved[11] = {};
 
   bool has(uint32_t feature) const { return (features & feature) != 0; }
 };

@@ -1,0 +1,22 @@
+// Which layers of a model see only the last tokens before them (sliding windows, as in Mistral and
+// Gemma 3). Stored in model images and segment headers: plain, fixed width.
+#pragma once
+
+#include <cstdint>
+
+namespace polykv {
+
+struct LayerWindows {
+  uint32_t tokens = 0;  // that a windowed layer's token sees, itself included; 0: no layer has one
+  uint32_t period = 0;  // of every `period` layers the last one sees all; 0: all have the window
+
+  // The window of a layer, counted from 0; 0: it sees all.
+  uint32_t of(uint32_t layer) const {
+    const bool sees_all = tokens == 0 || (period != 0 && (layer + 1) % period == 0);
+    return sees_all ? 0 : tokens;
+  }
+  bool operator==(const LayerWindows&) const = default;
+};
+static_assert(sizeof(LayerWindows) == 8);
+
+}  // namespace polykv
