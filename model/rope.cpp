@@ -19,6 +19,14 @@ double llama3_scaled(double frequency, const ModelConfig& config) {
   return (1 - kept) * frequency / config.rope_factor + kept * frequency;
 }
 
+// The configuration of layers with a window, as if all were such.
+ModelConfig local(const ModelConfig& config) {
+  ModelConfig out = config;
+  out.rope_base = config.rope_local_base;
+  out.rope_scaling = RopeScaling::none;
+  return out;
+}
+
 }  // namespace
 
 std::vector<double> rope_frequencies(const ModelConfig& config) {
@@ -70,6 +78,10 @@ void Rope::turn_pair(float* x, uint32_t n_heads, uint32_t pair, float cos, float
     x[first] = a * cos - b * sin;
     x[second] = a * sin + b * cos;
   }
+}
+
+LayerRopes::LayerRopes(const ModelConfig& config) : ropes_{Rope(config)}, windows_(config.windows) {
+  if (config.rope_local_base != 0) ropes_.emplace_back(local(config));
 }
 
 }  // namespace polykv

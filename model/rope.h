@@ -13,6 +13,7 @@ std::vector<double> rope_frequencies(const ModelConfig& config);
 
 class Rope {
  public:
+  // That of layers that see all.
   explicit Rope(const ModelConfig& config);
   // Rotates `n_heads` heads of one token by `position` (may be negative: an offset). x: [n_heads,
   // head_dim].
@@ -28,6 +29,21 @@ class Rope {
   std::vector<double> frequencies_;  // [head_dim / 2]
   uint32_t head_dim_;
   bool interleaved_;
+};
+
+// The RoPE of each layer: one for all, or two where layers with a window have a base of their own.
+class LayerRopes {
+ public:
+  explicit LayerRopes(const ModelConfig& config);
+  uint32_t n() const { return static_cast<uint32_t>(ropes_.size()); }  // 1 or 2
+  // Which of them a layer has, below n(): for tables of angles.
+  uint32_t index_of(uint32_t layer) const { return n() == 2 && windows_.of(layer) != 0 ? 1 : 0; }
+  const Rope& at(uint32_t index) const { return ropes_[index]; }
+  const Rope& of(uint32_t layer) const { return ropes_[index_of(layer)]; }
+
+ private:
+  std::vector<Rope> ropes_;
+  LayerWindows windows_;
 };
 
 }  // namespace polykv

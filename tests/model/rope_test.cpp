@@ -132,5 +132,36 @@ TEST(Rope, LinearScalingStretchesAllWaves) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_DOUBLE_EQ(found[i], plain[i] / 4);
 }
 
+TEST(LayerRopes, OneForAllUnlessWindowedLayersHaveABaseOfTheirOwn) {
+  ModelConfig config = config_of(true);
+  config.windows = {.tokens = 16, .period = 3};
+  EXPECT_EQ(LayerRopes(config).n(), 1U);
+  EXPECT_EQ(LayerRopes(config).index_of(0), 0U);
+  config.rope_local_base = 10000;
+  const LayerRopes two(config);
+  EXPECT_EQ(two.n(), 2U);
+  EXPECT_EQ((std::vector{two.index_of(0), two.index_of(1), two.index_of(2), two.index_of(3)}),
+            (std::vector<uint32_t>{1, 1, 0, 1}));
+}
+
+TEST(LayerRopes, WindowedLayersTurnByTheirBaseUnscaled) {
+  ModelConfig config = config_of(true);
+  config.windows = {.tokens = 16, .period = 2};
+  config.rope_local_base = 10000;
+  config.rope_scaling = RopeScaling::linear;
+  config.rope_factor = 8;
+  ModelConfig plain = config_of(true);
+  plain.rope_base = 10000;
+  std::vector<float> x = random_heads(1, 3), full = x, wanted = x, scaled = x;
+  const LayerRopes ropes(config);
+  ropes.of(0).rotate(x.data(), 1, 77);
+  Rope(plain).rotate(wanted.data(), 1, 77);
+  EXPECT_EQ(x, wanted);
+  ropes.of(1).rotate(full.data(), 1, 77);
+  Rope(config).rotate(scaled.data(), 1, 77);
+  EXPECT_EQ(full, scaled);
+  EXPECT_NE(full, x);
+}
+
 }  // namespace
 }  // namespace polykv
