@@ -54,8 +54,10 @@ class Pass {
   void make_angles();
   void rotate(float* x, uint32_t n_heads, uint32_t first_position);
   void keys_and_values(uint32_t index);
-  Status hand_over(uint32_t index);
-  void attend(const LayerWeights& layer);
+  at::Tensor queries(const LayerWeights& layer, const at::Tensor& normed);
+  at::Tensor query_sample(const LayerWeights& layer, const at::Tensor& q);
+  Status hand_over(uint32_t index, const at::Tensor& q);
+  void attend(const LayerWeights& layer, at::Tensor rows);
   at::Tensor attend_rows(const at::Tensor& q, int64_t begin, int64_t end);
   void attend_split(float* rows, int64_t begin, int64_t end);
   at::Tensor split_head(const at::Tensor& all, int64_t head, int64_t end);
@@ -71,9 +73,10 @@ class Pass {
   Rope rope_;
   bool split_;
   int64_t n_, past_, d_, kv_heads_, group_, head_dim_;
-  std::vector<float> cos_, sin_;  // [past + n, head_dim / 2]
-  at::Tensor x_, normed_;         // [n, d]
-  at::Tensor k_, v_;              // [past + n, n_kv_heads, head_dim], K at absolute positions
+  std::vector<float> cos_, sin_;   // [past + n, head_dim / 2]
+  std::vector<uint32_t> sampled_;  // tokens whose queries are handed over
+  at::Tensor x_, normed_;          // [n, d]
+  at::Tensor k_, v_;               // [past + n, n_kv_heads, head_dim], K at absolute positions
 };
 
 Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
@@ -89,6 +92,7 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       kv_heads_(config_.n_kv_heads),
       group_(config_.n_heads / config_.n_kv_heads),
       head_dim_(config_.head_dim),
+      sampled_(query_tokens(static_cast<uint32_t>(n_))),
       x_(floats({n_, d_})),
       normed_(floats({n_, d_})),
       k_(floats({past_ + n_, kv_heads_, head_dim_})),
@@ -198,15 +202,42 @@ void Pass::keys_and_values(uint32_t index) {
   if (past_ > 0) job_.past(index, data(k_), data(v_));
 }
 
-// Segments hold K at positions local to themselves, attention wants them absolute.
-Status Pass::hand_over(uint32_t index) {
+// Not yet rotated. normed: [n, d], of any tokens.
+at::Tensor Pass::queries(const LayerWeights& layer, const at::Tensor& normed) {
+  at::Tensor rows = product(normed, layer.wq);
+  finish_heads(config_, layer, {static_cast<uint32_t>(rows.size(0)), data(rows), nullptr, nullptr});
+  return rows;
+}
+
+// Queries of the sampled tokens at local positions: rows of q, [n, n_heads * head_dim], or computed
+// alone where a layer's queries are not needed otherwise (undefined q).
+at::Tensor Pass::query_sample(const LayerWeights& layer, const at::Tensor& q) {
+  const at::Tensor& from = q.defined() ? q : normed_;
+  const auto width = static_cast<size_t>(from.size(1));
+  at::Tensor rows = floats({static_cast<int64_t>(sampled_.size()), from.size(1)});
+  for (size_t i = 0; i < sampled_.size(); ++i) {
+    std::copy_n(data(from) + sampled_[i] * width, width, data(rows) + i * width);
+  }
+  if (!q.defined()) rows = queries(layer, rows);
+  float* row = data(rows);
+  for (const size_t token : sampled_) {
+    const size_t at = token * (config_.head_dim / 2);
+    rope_.apply(row, config_.n_heads, &cos_[at], &sin_[at]);
+    row += size_t{config_.n_heads} * config_.head_dim;
+  }
+  return rows;
+}
+
+// Segments hold K at positions local to themselves, attention wants them absolute. q: as above.
+Status Pass::hand_over(uint32_t index, const at::Tensor& q) {
   const size_t behind_past = static_cast<size_t>(past_ * kv_heads_ * head_dim_);
   float* k = data(k_) + behind_past;
   at::Tensor local = past_ > 0 ? k_.narrow(0, past_, n_).clone() : k_;
   rotate(data(local), config_.n_kv_heads, 0);
   if (past_ > 0) rotate(k, config_.n_kv_heads, job_.past_tokens);
   if (!job_.layer_done) return {};
-  return job_.layer_done({.layer = index, .k = data(local), .v = data(v_) + behind_past});
+  const at::Tensor sample = query_sample(image_.layer(index), q);
+  return job_.layer_done({index, data(local), data(v_) + behind_past, sampled_, data(sample)});
 }
 
 // [end - begin, past + end]: 0 where the query may look, -infinity where it may not.
@@ -282,9 +313,8 @@ void Pass::attend_split(float* rows, int64_t begin, int64_t end) {
   }
 }
 
-void Pass::attend(const LayerWeights& layer) {
-  at::Tensor rows = product(normed_, layer.wq);
-  finish_heads(config_, layer, {static_cast<uint32_t>(n_), data(rows), nullptr, nullptr});
+// rows: the layer's queries, not yet rotated.
+void Pass::attend(const LayerWeights& layer, at::Tensor rows) {
   rotate(data(rows), config_.n_heads, job_.past_tokens);
   const int64_t chunk = past_ == 0 ? n_ : kQueryChunk;
   for (int64_t begin = 0; begin < n_; begin += chunk) {
@@ -334,9 +364,11 @@ Status Pass::run() {
   embed();
   for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
     keys_and_values(layer);
-    if (Status done = hand_over(layer); !done) return done;
-    if (layer + 1 < config_.n_layers || job_.logits != nullptr) {
-      attend(image_.layer(layer));
+    const bool goes_on = layer + 1 < config_.n_layers || job_.logits != nullptr;
+    at::Tensor q = goes_on ? queries(image_.layer(layer), normed_) : at::Tensor();
+    if (Status done = hand_over(layer, q); !done) return done;
+    if (goes_on) {
+      attend(image_.layer(layer), std::move(q));
       feed_forward(image_.layer(layer));
     }
     if (job_.progress) job_.progress(layer + 1, config_.n_layers);
@@ -345,32 +377,10 @@ Status Pass::run() {
   return {};
 }
 
-Status check_job(const ModelImage& image, const PrefillJob& job) {
-  const ModelConfig& config = image.config();
-  const uint64_t all = uint64_t{job.past_tokens} + job.tokens.size();
-  if (job.tokens.empty())
-    return fail(ErrorCode::bad_text, "there is no token to prefill", "0", "1");
-  if (all > config.n_positions) {
-    return fail(ErrorCode::context_too_long,
-                cat("the context has ", all, " tokens, the model's positions end at ",
-                    config.n_positions, ": shorten the text"),
-                cat(all), cat(config.n_positions));
-  }
-  for (uint32_t token : job.tokens) {
-    if (token >= config.n_vocab) {
-      return fail(ErrorCode::internal,
-                  cat("token ", token, " is outside the vocabulary of ", config.n_vocab),
-                  cat(token), cat(config.n_vocab));
-    }
-  }
-  check(job.past_tokens == 0 || job.past, "a prefill with a past needs a function that gives it");
-  return {};
-}
-
 }  // namespace
 
 Status prefill(const ModelImage& image, const PrefillJob& job, unsigned n_threads) {
-  if (Status ok = check_job(image, job); !ok) return ok;
+  if (Status ok = check_prefill(image.config(), job); !ok) return ok;
   try {
     c10::InferenceMode inference;
     at::set_num_threads(static_cast<int>(std::max(n_threads, 1u)));

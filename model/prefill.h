@@ -17,7 +17,15 @@ struct LayerKv {
   uint32_t layer;
   const float* k;  // [n_tokens, n_kv_heads, head_dim] after RoPE at positions 0, 1, … (local)
   const float* v;  // [n_tokens, n_kv_heads, head_dim]
+  // Queries of some of these tokens, for whoever wants to know what an error in K does to scores.
+  // q: [query_tokens.size(), n_heads, head_dim] after RoPE at the same local positions, unscaled.
+  std::span<const uint32_t> query_tokens;
+  const float* q;
 };
+// Of so many new tokens, those whose queries a LayerKv holds: spread evenly, ascending, the last
+// token among them.
+inline constexpr uint32_t kQueryTokens = 32;  // at most
+std::vector<uint32_t> query_tokens(uint32_t n_tokens);
 
 // best: where the processor has AMX, operands are sums of two bfloat16 and attention's weights and
 // results are rounded to bfloat16: a KLD of 4e-6, of 1e-11 in f32. f32: everywhere.
@@ -36,6 +44,8 @@ struct PrefillJob {
       nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
 };
 
+// What prefill() refuses before it begins: no tokens or strange ones, too many for the model.
+Status check_prefill(const ModelConfig& config, const PrefillJob& job);
 // context_too_long past the model's positions, memory_limit if memory runs out on the way.
 Status prefill(const ModelImage& image, const PrefillJob& job, unsigned n_threads);
 

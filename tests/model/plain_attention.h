@@ -13,7 +13,11 @@ namespace polykv::test {
 class PlainAttention : public Attention {
  public:
   explicit PlainAttention(const ModelConfig& config)
-      : config_(config), rope_(config), keys_(config.n_layers), values_(config.n_layers) {}
+      : config_(config),
+        rope_(config),
+        keys_(config.n_layers),
+        values_(config.n_layers),
+        queries_(config.n_layers) {}
 
   void attend(const AttentionCall& call) override {
     const size_t width = size_t{config_.n_kv_heads} * config_.head_dim;
@@ -28,12 +32,14 @@ class PlainAttention : public Attention {
   }
   const std::vector<float>& keys(uint32_t layer) const { return keys_[layer]; }  // after RoPE
   const std::vector<float>& values(uint32_t layer) const { return values_[layer]; }
+  const std::vector<float>& queries(uint32_t layer) const { return queries_[layer]; }  // the same
 
  private:
   void attend_row(const AttentionCall& call, uint32_t m) {
     const size_t width = size_t{config_.n_heads} * config_.head_dim;
     std::vector<float> q(call.q + m * width, call.q + (m + 1) * width);
     rope_.rotate(q.data(), config_.n_heads, call.positions[m]);
+    queries_[call.layer].insert(queries_[call.layer].end(), q.begin(), q.end());
     for (uint32_t h = 0; h < config_.n_heads; ++h) {
       attend_head(call.layer, h, &q[size_t{h} * config_.head_dim],
                   call.out + m * width + size_t{h} * config_.head_dim);
@@ -64,6 +70,7 @@ class PlainAttention : public Attention {
   ModelConfig config_;
   Rope rope_;
   std::vector<std::vector<float>> keys_, values_;  // [layers][tokens, n_kv_heads, head_dim]
+  std::vector<std::vector<float>> queries_;        // [layers][tokens, n_heads, head_dim]
 };
 
 }  // namespace polykv::test

@@ -19,6 +19,7 @@ const test::LogitsFixture& fixture() {
 
 struct Kept {
   std::vector<std::vector<float>> k, v;  // [layers][tokens, n_kv_heads, head_dim]
+  std::vector<std::vector<float>> q;     // [layers][query_tokens(n), n_heads, head_dim]
 };
 
 // What a precision may cost: KLDs of logits, and differences of K and V.
@@ -53,10 +54,13 @@ PrefillJob job_for(std::span<const uint32_t> tokens, Kept& kept, std::vector<flo
   job.logits = logits;
   const ModelConfig& config = real_model()->config();
   const size_t n = tokens.size() * config.n_kv_heads * config.head_dim;
-  job.layer_done = [&kept, n](const LayerKv& layer) -> Status {
+  const size_t n_queries =
+      query_tokens(static_cast<uint32_t>(tokens.size())).size() * config.n_heads * config.head_dim;
+  job.layer_done = [&kept, n, n_queries](const LayerKv& layer) -> Status {
     EXPECT_EQ(layer.layer, kept.k.size());
     kept.k.emplace_back(layer.k, layer.k + n);
     kept.v.emplace_back(layer.v, layer.v + n);
+    kept.q.emplace_back(layer.q, layer.q + n_queries);
     return {};
   };
   return job;
@@ -75,6 +79,17 @@ void expect_near(std::span<const float> a, std::span<const float> b, double tole
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double{a[i]} - b[i]));
   EXPECT_LE(worst, tolerance);
+}
+
+// Of all tokens' queries, those that a prefill hands over.
+std::vector<float> sampled_queries(const std::vector<float>& all, uint32_t n_tokens) {
+  const size_t width = all.size() / n_tokens;
+  std::vector<float> sampled;
+  for (const uint32_t token : query_tokens(n_tokens)) {
+    const auto first = all.begin() + static_cast<ptrdiff_t>(token * width);
+    sampled.insert(sampled.end(), first, first + static_cast<ptrdiff_t>(width));
+  }
+  return sampled;
 }
 
 TEST_P(Prefills, PredictsWhatAnIndependentImplementationPredicts) {
@@ -110,6 +125,7 @@ TEST_P(Prefills, GivesTheDecodersKeysValuesAndPredictions) {
   for (uint32_t layer = 0; layer < image.config().n_layers; ++layer) {
     expect_near(kept.k[layer], attention.keys(layer), bounds.decoder_kv);
     expect_near(kept.v[layer], attention.values(layer), bounds.decoder_kv);
+    expect_near(kept.q[layer], sampled_queries(attention.queries(layer), 64), bounds.decoder_kv);
   }
 }
 
@@ -139,6 +155,12 @@ TEST_P(Prefills, AfterAPastGivesTheSameAsInOnePiece) {
     }
     expect_near(second.k[layer], std::span(whole.k[layer]).subspan(300 * width), bounds.pieces_kv);
     expect_near(second.v[layer], std::span(whole.v[layer]).subspan(300 * width), bounds.pieces_kv);
+    // Queries are handed over as K is; the last token's is in both samples.
+    const size_t all_heads = size_t{image.config().n_heads} * image.config().head_dim;
+    std::vector<float> last(second.q[layer].end() - static_cast<ptrdiff_t>(all_heads),
+                            second.q[layer].end());
+    rope.rotate(last.data(), image.config().n_heads, 300);
+    expect_near(last, std::span(whole.q[layer]).last(all_heads), bounds.pieces_kv);
   }
 }
 
@@ -159,6 +181,20 @@ TEST_P(Prefills, RoundToWhatTheyPromise) {
 INSTANTIATE_TEST_SUITE_P(, Prefills, testing::Values(kF32, kBest), [](const auto& tested) {
   return tested.param.precision == PrefillPrecision::f32 ? "F32" : "Best";
 });
+
+TEST(Prefill, SampledQueriesAreSpreadAndEndWithTheLastToken) {
+  EXPECT_EQ(query_tokens(1), std::vector<uint32_t>{0});
+  EXPECT_EQ(query_tokens(3), (std::vector<uint32_t>{0, 1, 2}));
+  for (const uint32_t n : {32u, 33u, 100u, 4096u, 1u << 24}) {
+    const auto tokens = query_tokens(n);
+    ASSERT_EQ(tokens.size(), kQueryTokens);
+    EXPECT_EQ(tokens.back(), n - 1);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const uint32_t before = i == 0 ? 0 : tokens[i - 1] + 1;
+      EXPECT_LE(tokens[i] - before, n / kQueryTokens) << n;
+    }
+  }
+}
 
 TEST(Prefill, OneTokenWorksAloneAndAfterAPast) {
   POLYKV_NEEDS_MODEL();
