@@ -79,7 +79,7 @@ SegmentSpec spec_of(const ModelImage& image, const Layout& layout, const Suffix&
                     const CodecSpec& codec) {
   const ModelConfig& config = image.config();
   SegmentSpec spec;
-  spec.shape = {config.n_layers, config.n_kv_heads, config.head_dim};
+  spec.shape = {config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
   spec.codec = codec;
   spec.model = image.fingerprint();
   spec.mode = EncodeMode::after_prefix;

@@ -27,6 +27,15 @@ Result<Span> open_span(const ManifestSpan& listed, UniqueFd fd, const Fingerprin
     return fail(ErrorCode::bad_segment, "a segment's shape is not that of the model",
                 cat(listed.token_end, " tokens"), cat(segment->n_tokens(), " tokens"));
   }
+  // What a layer with a window keeps ends where the segment does.
+  if (shape.windows.tokens != 0 && listed.token_end != segment->n_tokens()) {
+    return fail(
+        ErrorCode::bad_segment,
+        cat("a span ends at token ", listed.token_end, " of its segment's ", segment->n_tokens(),
+            ": layers with a window keep only a segment's last tokens, ",
+            "so that a span must end where its segment does"),
+        cat(listed.token_end), cat(segment->n_tokens()));
+  }
   return Span{std::move(*segment), listed.token_begin, listed.token_end, listed.position_offset};
 }
 

@@ -47,7 +47,8 @@ class SegmentBuilder {
  public:
   // bad_segment for a spec that no reader would accept, memory_limit if there is no room.
   static Result<SegmentBuilder> create(const SegmentSpec& spec, const MemoryRoom& room);
-  // k, v: [n_tokens, n_kv_heads, head_dim] f32, K after RoPE at positions local to the segment.
+  // k, v: [n_tokens, n_kv_heads, head_dim] f32, K after RoPE at positions local to the segment. Of
+  // a layer with a window only the rows that it keeps are read: the last windows.kept().
   // The same bytes, however the work is spread. Thread-safe for different layers.
   void put_layer(uint32_t layer, const float* k, const float* v, const Spread& spread = {});
   // Checksums, seals and returns the read-only fd. REQUIRES: every layer was put.
@@ -74,8 +75,11 @@ class SegmentView {
   CodecSpec codec() const;
   uint32_t n_tokens() const { return header_.n_tokens; }
   uint64_t bytes() const { return header_.bytes; }
-  double bits_per_element() const;           // everything in the segment / K and V elements
+  uint64_t elements() const;                 // of K and V that its planes hold
+  double bits_per_element() const;           // everything in the segment / elements()
   std::span<const uint32_t> tokens() const;  // [n_tokens], in the mapping
+  // Token of row 0 in that layer's planes: not 0 where a window lets it keep only the last ones.
+  uint32_t first_token(uint32_t layer) const;
   const PlaneView& k(uint32_t layer, uint32_t head) const;
   const PlaneView& v(uint32_t layer, uint32_t head) const;
   const SharedView& memory() const { return *memory_; }

@@ -44,7 +44,9 @@ void SegmentBuilder::put_plane(uint32_t layer, PlaneKind kind, uint32_t head, co
   const uint32_t of_v = kind == PlaneKind::v ? 1 : 0;
   PlaneEntry& entry = table_[1 + 2 * (layer * n_heads + head) + of_v];
   std::byte* plane = memory_->data().data() + entry.offset;
-  entry.scale_max = encode_head(plane_shape(header_, entry), {rows, n_heads}, head, plane);
+  const size_t dropped = header_.n_tokens - entry.n_rows;
+  const LayerRows kept{rows + dropped * n_heads * header_.head_dim, n_heads};
+  entry.scale_max = encode_head(plane_shape(header_, entry), kept, head, plane);
 }
 
 Result<UniqueFd> SegmentBuilder::seal() && {

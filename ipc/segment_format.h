@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ipc/windows.h"
+
 namespace polykv {
 
 inline constexpr uint64_t kSegmentMagic =
     0x0000474553564b50;  // "PKVSEG" and two zero bytes, little-endian
-inline constexpr uint32_t kSegmentAbi = 1;
+inline constexpr uint32_t kSegmentAbi = 2;
 inline constexpr uint64_t kAlign = 64;  // bytes
 
 enum class EncodeMode : uint32_t { alone = 0, after_prefix = 1 };      // stored: never renumber
@@ -30,13 +32,14 @@ struct SegmentHeader {
   uint32_t n_layers;
   uint32_t n_kv_heads;
   uint32_t head_dim;
-  uint32_t n_sinks;   // leading exact rows in rotated planes
+  uint32_t n_sinks;   // leading tokens that are exact rows in rotated planes
   uint32_t n_planes;  // entries in the table, which follows the header
   uint16_t k_codec;   // PlaneCodec of all K planes unless an entry says otherwise
   uint16_t v_codec;
   uint32_t reserved0;
-  uint64_t sign_seed;  // kSignSeed
-  uint8_t reserved1[136];
+  uint64_t sign_seed;    // kSignSeed
+  LayerWindows windows;  // which layers keep only their last rows
+  uint8_t reserved1[128];
   uint64_t table_checksum;   // XXH3-64 of the plane table
   uint64_t header_checksum;  // XXH3-64 of the 248 bytes before it
 };
@@ -54,16 +57,17 @@ static_assert(offsetof(SegmentHeader, n_sinks) == 80);
 static_assert(offsetof(SegmentHeader, n_planes) == 84);
 static_assert(offsetof(SegmentHeader, k_codec) == 88);
 static_assert(offsetof(SegmentHeader, sign_seed) == 96);
+static_assert(offsetof(SegmentHeader, windows) == 104);
 static_assert(offsetof(SegmentHeader, table_checksum) == 240);
 static_assert(offsetof(SegmentHeader, header_checksum) == 248);
 
 struct PlaneEntry {
-  uint16_t kind;   // PlaneKind
-  uint16_t codec;  // PlaneCodec; 0 for tokens
-  uint16_t layer;  // 0xffff for tokens
-  uint16_t head;   // 0xffff for tokens
-  uint32_t n_rows;
-  uint32_t n_sinks;
+  uint16_t kind;       // PlaneKind
+  uint16_t codec;      // PlaneCodec; 0 for tokens
+  uint16_t layer;      // 0xffff for tokens
+  uint16_t head;       // 0xffff for tokens
+  uint32_t n_rows;     // the last tokens of the segment: row r is token n_tokens - n_rows + r
+  uint32_t n_sinks;    // of its rows, exact
   uint64_t offset;     // from the segment's start, multiple of 64
   uint64_t bytes;      // without the padding to the next plane
   uint64_t checksum;   // XXH3-64 of the plane's bytes

@@ -14,6 +14,13 @@ Status check_range(const char* what, uint32_t value, uint32_t limit) {
   return bad_segment(what, cat(value), cat("1..", limit));
 }
 
+// A window of one token would leave planes without rows; a period says something of windows only.
+Status check_windows(const LayerWindows& windows) {
+  if (windows.tokens == 1) return bad_segment("window", "1 token", "0, for none, or 2 and more");
+  if (windows.tokens != 0 || windows.period == 0) return {};
+  return bad_segment("window period", cat(windows.period), "0, because no layer has a window");
+}
+
 Status check_shape(const SegmentHeader& header) {
   if (auto ok = check_range("n_tokens", header.n_tokens, kSegmentTokensMax); !ok) return ok;
   if (auto ok = check_range("n_layers", header.n_layers, kSegmentLayersMax); !ok) return ok;
@@ -22,6 +29,7 @@ Status check_shape(const SegmentHeader& header) {
   if (dim != 64 && dim != 128 && dim != 256) {
     return bad_segment("head_dim", cat(dim), "64, 128 or 256");
   }
+  if (auto ok = check_windows(header.windows); !ok) return ok;
   const uint32_t sinks_max = std::min(kSinkTokens, header.n_tokens);
   if (header.n_sinks <= sinks_max) return {};
   return bad_segment("n_sinks", cat(header.n_sinks), cat("at most ", sinks_max));
@@ -80,6 +88,7 @@ SegmentHeader header_of(const SegmentSpec& spec) {
   header.head_dim = spec.shape.head_dim;
   const uint32_t sinks = std::max(sink_rows(spec.codec.k), sink_rows(spec.codec.v));
   header.n_sinks = spec.starts_context ? std::min(sinks, header.n_tokens) : 0;
+  header.windows = spec.shape.windows;
   header.n_planes = plane_count(header);
   header.k_codec = static_cast<uint16_t>(spec.codec.k);
   header.v_codec = static_cast<uint16_t>(spec.codec.v);
@@ -109,8 +118,9 @@ PlaneEntry wanted_entry(const SegmentHeader& header, uint32_t index, PlaneCodec 
   entry.codec = static_cast<uint16_t>(codec);
   entry.layer = static_cast<uint16_t>(place / header.n_kv_heads);
   entry.head = static_cast<uint16_t>(place % header.n_kv_heads);
-  entry.n_rows = header.n_tokens;
-  entry.n_sinks = is_rotated(codec) ? header.n_sinks : 0;
+  entry.n_rows = header.windows.kept(entry.layer, header.n_tokens);
+  const uint32_t first = header.n_tokens - entry.n_rows;
+  if (is_rotated(codec)) entry.n_sinks = header.n_sinks - std::min(header.n_sinks, first);
   entry.offset = offset;
   entry.bytes = plane_layout(plane_shape(header, entry)).bytes;
   return entry;

@@ -159,17 +159,25 @@ Result<SegmentView> SegmentView::open(UniqueFd fd, Verify verify) {
 }
 
 KvShape SegmentView::shape() const {
-  return {header_.n_layers, header_.n_kv_heads, header_.head_dim};
+  return {header_.n_layers, header_.n_kv_heads, header_.head_dim, header_.windows};
 }
 
 CodecSpec SegmentView::codec() const {
   return {static_cast<PlaneCodec>(header_.k_codec), static_cast<PlaneCodec>(header_.v_codec)};
 }
 
+uint64_t SegmentView::elements() const {
+  uint64_t rows = 0;
+  for (const PlaneView& plane : planes_) rows += plane.shape.n_rows;
+  return rows * header_.head_dim;
+}
+
 double SegmentView::bits_per_element() const {
-  const double elements =
-      2.0 * header_.n_tokens * header_.n_layers * header_.n_kv_heads * header_.head_dim;
-  return static_cast<double>(header_.bytes) * 8.0 / elements;
+  return static_cast<double>(header_.bytes) * 8.0 / static_cast<double>(elements());
+}
+
+uint32_t SegmentView::first_token(uint32_t layer) const {
+  return header_.n_tokens - header_.windows.kept(layer, header_.n_tokens);
 }
 
 std::span<const uint32_t> SegmentView::tokens() const { return {tokens_, header_.n_tokens}; }

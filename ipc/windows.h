@@ -2,6 +2,7 @@
 // Gemma 3). Stored in model images and segment headers: plain, fixed width.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace polykv {
@@ -14,6 +15,11 @@ struct LayerWindows {
   uint32_t of(uint32_t layer) const {
     const bool sees_all = tokens == 0 || (period != 0 && (layer + 1) % period == 0);
     return sees_all ? 0 : tokens;
+  }
+  // Of a run's `n_tokens`, how many a later token of that layer may see: the last ones.
+  uint32_t kept(uint32_t layer, uint32_t n_tokens) const {
+    const uint32_t window = of(layer);
+    return window == 0 ? n_tokens : std::min(n_tokens, window - 1);
   }
   bool operator==(const LayerWindows&) const = default;
 };

@@ -9,8 +9,9 @@ namespace {
 constexpr size_t kNameMax = 64;
 
 uint64_t kv_elements(const Version& version) {
-  const KvShape shape = version.segments.front()->view.shape();
-  return uint64_t{2} * shape.n_layers * shape.n_kv_heads * shape.head_dim * version.n_tokens();
+  uint64_t elements = 0;
+  for (const auto& segment : version.segments) elements += segment->view.elements();
+  return elements;
 }
 
 double bits_per_element(const Version& version) {

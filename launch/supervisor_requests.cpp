@@ -190,12 +190,15 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
                                 std::vector<UniqueFd> fds) {
   if (message.type() == "image" && !fds.empty()) {
     for (const std::string& notice : message.texts("notices")) log_line(LogLevel::info, notice);
+    const auto number = [&message](const char* name) {
+      return static_cast<uint32_t>(message.integer(name));
+    };
+    const KvShape shape{number("layers"),
+                        number("kv_heads"),
+                        number("head_dim"),
+                        {.tokens = number("window"), .period = number("window_period")}};
     auto kept = model.registry.set_image(std::move(fds[0]), message.text("name"),
-                                         message.text("fingerprint"),
-                                         static_cast<uint32_t>(message.integer("positions")),
-                                         {static_cast<uint32_t>(message.integer("layers")),
-                                          static_cast<uint32_t>(message.integer("kv_heads")),
-                                          static_cast<uint32_t>(message.integer("head_dim"))});
+                                         message.text("fingerprint"), number("positions"), shape);
     if (kept) {
       model.failure.reset();  // of a writer before
       return model.writer.image_ready();

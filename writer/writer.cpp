@@ -36,6 +36,8 @@ Message image_message(const ModelImage& image, const std::vector<std::string>& n
       .set("layers", int64_t{image.config().n_layers})
       .set("kv_heads", int64_t{image.config().n_kv_heads})
       .set("head_dim", int64_t{image.config().head_dim})
+      .set("window", int64_t{image.config().windows.tokens})
+      .set("window_period", int64_t{image.config().windows.period})
       .set("bytes", static_cast<int64_t>(image.memory().data().size()))
       .set("notices", notices);
   return message;
@@ -83,7 +85,7 @@ Status check_job(const SegmentJob& job, const ModelImage& image) {
                   cat(token), cat(config.n_vocab - 1));
     }
   }
-  const KvShape shape{config.n_layers, config.n_kv_heads, config.head_dim};
+  const KvShape shape{config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
   for (const SegmentView& segment : job.past) {
     const Fingerprint model = segment_model(segment);
     if (model != image.fingerprint() || segment.shape() != shape) {

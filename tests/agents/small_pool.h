@@ -35,7 +35,7 @@ class SmallPool : public ::testing::Test {
 
   static KvShape shape() {
     const ModelConfig& config = model_->image.config();
-    return {config.n_layers, config.n_kv_heads, config.head_dim};
+    return {config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
   }
 
   static UniqueFd segment(const char* codec) {

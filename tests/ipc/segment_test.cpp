@@ -3,85 +3,19 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <thread>
 
 #include "ipc/pool.h"
-#include "ipc/segment_plan.h"
-#include "tests/ipc/planes.h"
+#include "tests/ipc/segments.h"
 
 namespace polykv {
 namespace {
 
-using testing::made_up_rows;
-
-SegmentSpec spec_of(uint32_t n_tokens, const char* codec = "k4v4", KvShape shape = {2, 3, 64}) {
-  SegmentSpec spec;
-  spec.shape = shape;
-  spec.codec = *parse_codec(codec);
-  spec.model.fill(7);
-  for (uint32_t i = 0; i < n_tokens; ++i) spec.tokens.push_back(1000 + i);
-  return spec;
-}
-
-std::vector<float> layer_rows(const SegmentSpec& spec, uint32_t layer, PlaneKind kind) {
-  return made_up_rows(static_cast<uint32_t>(spec.tokens.size()),
-                      spec.shape.n_kv_heads * spec.shape.head_dim,
-                      2 * layer + (kind == PlaneKind::v ? 1 : 0));
-}
-
-Result<UniqueFd> seal_segment(const SegmentSpec& spec) {
-  auto builder = SegmentBuilder::create(spec, {});
-  if (!builder) return pass(builder);
-  for (uint32_t layer = 0; layer < spec.shape.n_layers; ++layer) {
-    const auto k = layer_rows(spec, layer, PlaneKind::k);
-    const auto v = layer_rows(spec, layer, PlaneKind::v);
-    builder->put_layer(layer, k.data(), v.data());
-  }
-  return std::move(*builder).seal();
-}
-
-// A segment's bytes in memory that a test may spoil.
-struct Image {
-  std::vector<std::byte> bytes;
-
-  static Image of(const SegmentSpec& spec) {
-    auto fd = seal_segment(spec);
-    EXPECT_TRUE(fd) << fd.error().message;
-    const auto view = SharedView::map(std::move(*fd));
-    return {{view->data().begin(), view->data().end()}};
-  }
-  SegmentHeader header() const {
-    SegmentHeader header;
-    std::memcpy(&header, bytes.data(), sizeof(header));
-    return header;
-  }
-  std::vector<PlaneEntry> table() const {
-    std::vector<PlaneEntry> table(header().n_planes);
-    std::memcpy(table.data(), bytes.data() + sizeof(SegmentHeader),
-                table.size() * sizeof(PlaneEntry));
-    return table;
-  }
-  // Writes header and table with right checksums: a liar's segment, not an accident's.
-  void put(SegmentHeader header, const std::vector<PlaneEntry>& table) {
-    header.table_checksum = table_checksum(table);
-    header.header_checksum = header_checksum(header);
-    std::memcpy(bytes.data(), &header, sizeof(header));
-    std::memcpy(bytes.data() + sizeof(header), table.data(), table.size() * sizeof(PlaneEntry));
-  }
-  Result<SegmentView> open(Verify verify = Verify::header) const {
-    auto fd = share_bytes("polykv-test", bytes, {});
-    if (!fd) return pass(fd);
-    return SegmentView::open(std::move(*fd), verify);
-  }
-};
-
-void expect_refused(const Image& image, const std::string& words) {
-  const auto view = image.open();
-  ASSERT_FALSE(view) << "accepted, expected: " << words;
-  EXPECT_EQ(view.error().code, ErrorCode::bad_segment);
-  EXPECT_NE(view.error().message.find(words), std::string::npos) << view.error().message;
-}
+using testing::expect_refused;
+using testing::Image;
+using testing::layer_rows;
+using testing::seal_segment;
+using testing::spec_of;
 
 TEST(SegmentBuilder, GivesTheSameBytesHoweverTheWorkIsSpread) {
   const SegmentSpec spec = spec_of(100);
@@ -197,6 +131,8 @@ TEST(SegmentBuilder, RefusesWhatNoReaderWouldAccept) {
   expect(spec_of(5, "k4v4", {2, 0, 64}), "n_kv_heads is 0");
   expect(spec_of(5, "k4v4", {2, 3, 80}), "head_dim is 80, wanted 64, 128 or 256");
   expect(spec_of(5, "k4v4", {2, 70000, 64}), "n_kv_heads is 70000");
+  expect(spec_of(5, "k4v4", {2, 3, 64, {.tokens = 1}}), "window is 1 token, wanted 0, for none");
+  expect(spec_of(5, "k4v4", {2, 3, 64, {.period = 6}}), "window period is 6, wanted 0");
 }
 
 TEST(SegmentBuilder, RefusesWhatDoesNotFitTheRoom) {
@@ -269,7 +205,7 @@ TEST(SegmentView, SaysWhatItFoundAndWhatItWanted) {
   using Header = SegmentHeader&;
   using Table = std::vector<PlaneEntry>&;
   expect_refused(with([](Header h, Table) { h.magic = 1; }), "magic number is 1");
-  expect_refused(with([](Header h, Table) { h.abi = 99; }), "ABI is 99, wanted 1");
+  expect_refused(with([](Header h, Table) { h.abi = 99; }), "ABI is 99, wanted 2");
   expect_refused(with([](Header h, Table) { h.header_bytes = 128; }), "header size is 128");
   expect_refused(with([](Header h, Table) { h.bytes += 64; }), "size in the header");
   expect_refused(with([](Header h, Table) { h.encode_mode = 2; }), "encode_mode is 2");

@@ -102,6 +102,40 @@ TEST_F(OpenedLayout, another_model_or_shape_is_refused) {
                {to_hex(small_model()), to_hex(small_model(0x11))});
   expect_error(open(manifest(), segments(), small_model(), {3, 1, 64}), ErrorCode::bad_segment,
                {"shape"});
+  expect_error(open(manifest(), segments(), small_model(), {2, 1, 64, {.tokens = 100}}),
+               ErrorCode::bad_segment, {"shape"});
+}
+
+// One segment of 40 tokens of a model whose layers have a window of 8; a span of some of them.
+Result<Layout> open_windowed(uint32_t token_begin, uint32_t token_end) {
+  SegmentSpec spec = small_spec(counted_tokens(40), kCodec);
+  spec.shape.windows.tokens = 8;
+  auto fd = small_segment(spec);
+  if (!fd) return pass(fd);
+  const auto view = SegmentView::open(*fd->duplicate(), Verify::everything);
+  if (!view) return pass(view);
+  ManifestSpan span{};
+  span.token_begin = token_begin;
+  span.token_end = token_end;
+  span.position_offset = -int64_t{token_begin};
+  span.segment_bytes = view->bytes();
+  std::ranges::copy(segment_identity(*view), span.segment);
+  auto manifest = seal_manifest({.version = 1, .model = small_model(), .spans = {span}}, {});
+  if (!manifest) return pass(manifest);
+  std::vector<UniqueFd> segments;
+  segments.push_back(std::move(*fd));
+  return open_layout(std::move(*manifest), std::move(segments), small_model(), spec.shape,
+                     Verify::everything);
+}
+
+TEST(WindowedLayout, span_that_ends_before_its_segment_is_refused) {
+  const auto whole = open_windowed(0, 40);
+  ASSERT_TRUE(whole) << whole.error().message;
+  const auto end = open_windowed(30, 40);
+  ASSERT_TRUE(end) << end.error().message;
+  EXPECT_EQ(end->n_tokens, 10u);
+  expect_error(open_windowed(0, 39), ErrorCode::bad_segment,
+               {"ends at token 39 of its segment's 40", "layers with a window"});
 }
 
 TEST_F(OpenedLayout, segment_in_the_manifests_place_is_refused) {
