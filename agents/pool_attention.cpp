@@ -3,9 +3,8 @@
 #include "agents/pool_attention.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
+#include <numeric>
 
 namespace polykv {
 namespace {
@@ -13,14 +12,6 @@ namespace {
 // Rows that a thread takes at once.
 constexpr uint32_t kSuffixRows = 4;
 constexpr uint32_t kJoinedRows = 8;
-
-// Rows of a span that one thread attends to at a time. Each part costs two rotations a query, but
-// two threads should find work in the same head. It depends on the span alone: it is part of the
-// order in which sums are taken.
-uint32_t part_tokens(uint32_t n_tokens) {
-  constexpr uint32_t kMost = 4 * kSplitTokens;
-  return std::clamp(std::bit_ceil(n_tokens / 2), kSplitTokens, kMost);
-}
 
 }  // namespace
 
@@ -30,15 +21,19 @@ PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
       layout_(layout),
       kernel_(kernel),
       team_(team),
-      rope_(config),
+      ropes_(config),
       group_(config.n_heads / config.n_kv_heads),
-      shifts_{0},
       workers_(std::make_unique<Worker[]>(team.size())) {
-  for (const Span& span : layout.spans) add_parts(span);
+  size_t n_parts = 0;  // of a head, at most
+  for (Sight& sight : sights_of(config, layout)) {
+    n_parts = std::max(n_parts, sight.parts.size());
+    const size_t angles = sight.shifts.size() * Decoder::kRowsMax * config.head_dim;
+    seen_.push_back({std::move(sight), aligned_array<float>(angles)});
+  }
   const size_t n_queries = size_t{Decoder::kRowsMax} * group_;
-  const size_t n_states = config.n_kv_heads * (parts_.size() + 1) * n_queries;
+  const size_t n_states = config.n_kv_heads * (n_parts + 1) * n_queries;
   turned_.reserve(Decoder::kRowsMax);
-  angles_ = aligned_array<float>(shifts_.size() * Decoder::kRowsMax * config.head_dim);
+  std::iota(ordered_.begin(), ordered_.end(), 0);
   max_ = aligned_array<float>(n_states);
   sum_ = aligned_array<float>(n_states);
   acc_ = aligned_array<float>(n_states * config.head_dim);
@@ -50,27 +45,16 @@ PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
   }
 }
 
-void PoolAttention::add_parts(const Span& span) {
-  const uint32_t shift = shift_of(span.position_offset);
-  const uint32_t step = part_tokens(span.token_end - span.token_begin);
-  for (uint32_t begin = span.token_begin; begin < span.token_end; begin += step) {
-    parts_.push_back({&span, begin, begin + std::min(span.token_end - begin, step), shift});
-  }
-}
-
-uint32_t PoolAttention::shift_of(int64_t position_offset) {
-  const auto found = std::ranges::find(shifts_, position_offset);
-  const auto index = static_cast<uint32_t>(found - shifts_.begin());
-  if (found == shifts_.end()) shifts_.push_back(position_offset);
-  return index;
+const PoolAttention::Seen& PoolAttention::seen_of(uint32_t layer) const {
+  return config_.windows.of(layer) == 0 ? seen_.front() : seen_.back();
 }
 
 void PoolAttention::attend(const AttentionCall& call, Suffix* const* suffixes) {
-  const Rows rows{call, suffixes};
   turn(call);
+  const Rows rows{call, suffixes, seen_of(call.layer)};
   keep(rows);
   const uint32_t n_groups = (call.n_rows + kSuffixRows - 1) / kSuffixRows;
-  const uint32_t in_head = static_cast<uint32_t>(parts_.size()) + n_groups;
+  const uint32_t in_head = static_cast<uint32_t>(rows.seen.sight.parts.size()) + n_groups;
   const auto work = [&](uint32_t begin, uint32_t end) {
     Worker& worker = take_worker();
     for (uint32_t i = begin; i < end; ++i) attend_piece(rows, i / in_head, i % in_head, worker);
@@ -79,15 +63,15 @@ void PoolAttention::attend(const AttentionCall& call, Suffix* const* suffixes) {
   // One reference: std::function then needs no memory of its own.
   team_.run(config_.n_kv_heads * in_head, 1,
             [&work](uint32_t begin, uint32_t end) { work(begin, end); });
-  team_.run(call.n_rows, kJoinedRows, [this, &call](uint32_t begin, uint32_t end) {
-    for (uint32_t row = begin; row < end; ++row) join(call, row);
+  team_.run(call.n_rows, kJoinedRows, [this, &rows](uint32_t begin, uint32_t end) {
+    for (uint32_t row = begin; row < end; ++row) join(rows, row);
   });
 }
 
 // Of a head: the parts of spans, then groups of rows with their suffixes.
 void PoolAttention::attend_piece(const Rows& rows, uint32_t head, uint32_t piece,
                                  Worker& worker) const {
-  const auto n_parts = static_cast<uint32_t>(parts_.size());
+  const auto n_parts = static_cast<uint32_t>(rows.seen.sight.parts.size());
   if (piece < n_parts) return attend_part(rows, head, piece, worker);
   const uint32_t begin = (piece - n_parts) * kSuffixRows;
   const uint32_t end = std::min(begin + kSuffixRows, rows.call.n_rows);
@@ -107,76 +91,121 @@ void PoolAttention::turn(const AttentionCall& call) {
   if (std::ranges::equal(positions, turned_)) return;
   turned_.assign(positions.begin(), positions.end());
   const uint32_t half = config_.head_dim / 2;
-  for (uint32_t shift = 0; shift < shifts_.size(); ++shift) {
-    for (uint32_t r = 0; r < call.n_rows; ++r) {
-      float* cos = &angles_[(size_t{shift} * Decoder::kRowsMax + r) * config_.head_dim];
-      rope_.angles(int64_t{call.positions[r]} - shifts_[shift], cos, cos + half);
+  for (const Seen& seen : seen_) {
+    const Rope& rope = ropes_.at(seen.sight.rope);
+    for (uint32_t shift = 0; shift < seen.sight.shifts.size(); ++shift) {
+      for (uint32_t r = 0; r < call.n_rows; ++r) {
+        float* cos = seen.angles.get() + angle(shift, r);
+        rope.angles(int64_t{call.positions[r]} - seen.sight.shifts[shift], cos, cos + half);
+      }
     }
   }
+  if (config_.windows.tokens == 0) return;
+  std::iota(ordered_.begin(), ordered_.begin() + call.n_rows, 0);
+  std::ranges::sort(ordered_.begin(), ordered_.begin() + call.n_rows, {},
+                    [this](uint32_t row) { return turned_[row]; });
 }
 
-const float* PoolAttention::cos_of(uint32_t shift, uint32_t row) const {
-  return &angles_[(size_t{shift} * Decoder::kRowsMax + row) * config_.head_dim];
+// Where a row's cosines are, in floats; the sines follow.
+size_t PoolAttention::angle(uint32_t shift, uint32_t row) const {
+  return (size_t{shift} * Decoder::kRowsMax + row) * config_.head_dim;
 }
 
 // Stores the new rows' K (rotated to their absolute positions) and V.
 void PoolAttention::keep(const Rows& rows) const {
   const AttentionCall& call = rows.call;
   const uint32_t dim = config_.head_dim;
+  const Rope& rope = ropes_.at(rows.seen.sight.rope);
   for (uint32_t r = 0; r < call.n_rows; ++r) {
     Suffix& suffix = *rows.suffixes[r];
     const uint32_t row = call.positions[r] - layout_.n_tokens;
     check(row < suffix.room(), "a token lies outside the reserved private suffix");
-    const float* cos = cos_of(0, r);
+    const float* cos = rows.seen.angles.get() + angle(0, r);
     for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
       const size_t from = (size_t{r} * config_.n_kv_heads + head) * dim;
       float* k = suffix.k(call.layer, head, row);
       std::copy_n(call.k + from, dim, k);
-      rope_.apply(k, 1, cos, cos + dim / 2);
+      rope.apply(k, 1, cos, cos + dim / 2);
       std::copy_n(call.v + from, dim, suffix.v(call.layer, head, row));
     }
   }
 }
 
-// Empty states of rows [begin, end), and their queries as the part wants them.
-void PoolAttention::start(const Rows& rows, uint32_t head, uint32_t part, RowRange range,
+// Empty states of some rows, one after the other, and their queries as the part wants them.
+void PoolAttention::start(const Rows& rows, uint32_t head, uint32_t part, Chosen chosen,
                           Worker& worker) const {
-  const uint32_t n_queries = rows.call.n_rows * group_;
-  for (uint32_t i = range.begin * group_; i < range.end * group_; ++i) {
-    Partial& own = worker.states[i - range.begin * group_];
-    own = state(n_queries, head, part, i);
-    clear(own, config_.head_dim);
+  const std::vector<Part>& parts = rows.seen.sight.parts;
+  for (uint32_t i = 0; i < chosen.size() * group_; ++i) {
+    worker.states[i] = state(rows, head, part, chosen[i / group_] * group_ + i % group_);
+    clear(worker.states[i], config_.head_dim);
   }
-  const uint32_t shift = part < parts_.size() ? parts_[part].shift : 0;
-  load_queries(rows.call, head, shift, range, worker.q.get());
+  load_queries(rows, head, part < parts.size() ? parts[part].shift : 0, chosen, worker.q.get());
 }
 
 void PoolAttention::attend_part(const Rows& rows, uint32_t head, uint32_t part,
                                 Worker& worker) const {
-  const AttentionCall& call = rows.call;
-  const Part& tokens = parts_[part];
-  start(rows, head, part, {0, call.n_rows}, worker);
-  attend_span(kernel_, {.k = &tokens.span->segment.k(call.layer, head),
-                        .v = &tokens.span->segment.v(call.layer, head),
-                        .row_begin = tokens.begin,
-                        .row_end = tokens.end,
-                        .n_queries = call.n_rows * group_,
-                        .q = worker.q.get(),
-                        .states = worker.states.data(),
+  const Sight& sight = rows.seen.sight;
+  const Part& all = sight.parts[part];
+  const Chosen ordered(ordered_.data(), rows.call.n_rows);
+  start(rows, head, part, ordered, worker);
+  if (sight.window != 0) return attend_window(rows, head, all, worker);
+  attend_rows(rows, head, all, {0, rows.call.n_rows}, worker);
+}
+
+// Rows that see all from some tile on share it; what each sees of the tile before is its own. That
+// depends on the row's position alone, not on who shares the pass.
+void PoolAttention::attend_window(const Rows& rows, uint32_t head, const Part& part,
+                                  Worker& worker) const {
+  const Sight& sight = rows.seen.sight;
+  const SegmentView& segment = part.span->segment;
+  const PlaneView &k = segment.k(rows.call.layer, head), &v = segment.v(rows.call.layer, head);
+  const auto first_seen = [&](uint32_t i) {
+    return sight.first_seen(part, rows.call.positions[ordered_[i]]);
+  };
+  const auto shared_from = [&](uint32_t i) {
+    const uint32_t row = first_seen(i);
+    return row == part.begin ? row : std::min(next_tile(k, v, row), part.end);
+  };
+  for (uint32_t begin = 0, end = 0; begin < rows.call.n_rows; begin = end) {
+    const uint32_t shared = shared_from(begin);
+    for (end = begin; end < rows.call.n_rows && shared_from(end) == shared; ++end) {
+      Part own = part;
+      own.begin = first_seen(end), own.end = shared;
+      attend_rows(rows, head, own, {end, end + 1}, worker);
+    }
+    Part rest = part;
+    rest.begin = shared;
+    attend_rows(rows, head, rest, {begin, end}, worker);
+  }
+}
+
+// Some of the rows that were started.
+void PoolAttention::attend_rows(const Rows& rows, uint32_t head, const Part& part, RowRange started,
+                                Worker& worker) const {
+  const uint32_t query = started.begin * group_;
+  attend_span(kernel_, {.k = &part.span->segment.k(rows.call.layer, head),
+                        .v = &part.span->segment.v(rows.call.layer, head),
+                        .row_begin = part.begin,
+                        .row_end = part.end,
+                        .n_queries = (started.end - started.begin) * group_,
+                        .q = worker.q.get() + size_t{query} * config_.head_dim,
+                        .states = worker.states.data() + query,
                         .work = worker.work.get()});
 }
 
 void PoolAttention::attend_suffix(const Rows& rows, uint32_t head, uint32_t row,
                                   Worker& worker) const {
   const AttentionCall& call = rows.call;
+  const Sight& sight = rows.seen.sight;
   const Suffix& suffix = *rows.suffixes[row];
   const uint32_t n_visible = call.positions[row] - layout_.n_tokens + 1;
+  const uint32_t n_hidden = sight.window == 0 ? 0 : n_visible - std::min(n_visible, sight.window);
   const PlaneView k = suffix.plane(PlaneKind::k, call.layer, head, n_visible);
   const PlaneView v = suffix.plane(PlaneKind::v, call.layer, head, n_visible);
-  start(rows, head, static_cast<uint32_t>(parts_.size()), {row, row + 1}, worker);
+  start(rows, head, static_cast<uint32_t>(sight.parts.size()), {&row, 1}, worker);
   attend_span(kernel_, {.k = &k,
                         .v = &v,
-                        .row_begin = 0,
+                        .row_begin = n_hidden,
                         .row_end = n_visible,
                         .n_queries = group_,
                         .q = worker.q.get(),
@@ -185,33 +214,36 @@ void PoolAttention::attend_suffix(const Rows& rows, uint32_t head, uint32_t row,
 }
 
 // Queries of one KV head as a segment with that offset sees them: rotated by P - offset, scaled.
-void PoolAttention::load_queries(const AttentionCall& call, uint32_t head, uint32_t shift,
-                                 RowRange range, float* to) const {
+void PoolAttention::load_queries(const Rows& rows, uint32_t head, uint32_t shift, Chosen chosen,
+                                 float* to) const {
   const uint32_t dim = config_.head_dim;
   const float scale = 1.0F / std::sqrt(static_cast<float>(dim));
-  for (uint32_t r = range.begin; r < range.end; ++r, to += size_t{group_} * dim) {
-    const float* from = call.q + (size_t{r} * config_.n_heads + head * group_) * dim;
+  const Rope& rope = ropes_.at(rows.seen.sight.rope);
+  for (const uint32_t r : chosen) {
+    const float* from = rows.call.q + (size_t{r} * config_.n_heads + head * group_) * dim;
     for (uint32_t i = 0; i < group_ * dim; ++i) to[i] = from[i] * scale;
-    rope_.apply(to, group_, cos_of(shift, r), cos_of(shift, r) + dim / 2);
+    const float* cos = rows.seen.angles.get() + angle(shift, r);
+    rope.apply(to, group_, cos, cos + dim / 2);
+    to += size_t{group_} * dim;
   }
 }
 
 // A (head, part)'s of a query; the part after those of spans is the suffix.
-Partial PoolAttention::state(uint32_t n_queries, uint32_t head, uint32_t part,
-                             uint32_t query) const {
-  const size_t at = (head * (parts_.size() + 1) + part) * n_queries + query;
+Partial PoolAttention::state(const Rows& rows, uint32_t head, uint32_t part, uint32_t query) const {
+  const size_t n_queries = size_t{rows.call.n_rows} * group_;
+  const size_t at = (head * (rows.seen.sight.parts.size() + 1) + part) * n_queries + query;
   return {&max_[at], &sum_[at], &acc_[at * config_.head_dim]};
 }
 
 // Merges a row's parts into the first, in order, and writes its output.
-void PoolAttention::join(const AttentionCall& call, uint32_t row) const {
-  const uint32_t n_queries = call.n_rows * group_;
-  float* out = call.out + size_t{row} * config_.n_heads * config_.head_dim;
+void PoolAttention::join(const Rows& rows, uint32_t row) const {
+  const size_t n_parts = rows.seen.sight.parts.size();
+  float* out = rows.call.out + size_t{row} * config_.n_heads * config_.head_dim;
   for (uint32_t i = 0; i < config_.n_heads; ++i, out += config_.head_dim) {
     const uint32_t head = i / group_, query = row * group_ + i % group_;
-    const Partial whole = state(n_queries, head, 0, query);
-    for (uint32_t part = 1; part <= parts_.size(); ++part) {
-      merge(whole, state(n_queries, head, part, query), config_.head_dim);
+    const Partial whole = state(rows, head, 0, query);
+    for (uint32_t part = 1; part <= n_parts; ++part) {
+      merge(whole, state(rows, head, part, query), config_.head_dim);
     }
     normalise(whole, config_.head_dim, out);
   }

@@ -1,11 +1,15 @@
 // Where reader and model meet: attention over the shared spans, in place, merged with the private
-// suffix of each row's stream.
+// suffix of each row's stream. Where a layer has a window, each row has rows of its own to see:
+// what lies before them is not read.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "agents/sight.h"
 #include "agents/suffix.h"
 #include "ipc/pool.h"
 #include "model/activations.h"
@@ -30,11 +34,10 @@ class PoolAttention {
  private:
   using Floats = std::unique_ptr<float[], FreeAligned>;
 
-  // Rows of one span.
-  struct Part {
-    const Span* span;
-    uint32_t begin, end;
-    uint32_t shift;  // index into shifts_
+  // What layers of one kind see, and the angles by which they see the rows of a pass.
+  struct Seen {
+    Sight sight;
+    Floats angles;  // [shifts, rows, 2, head_dim / 2]: cosines, sines
   };
   // What a thread needs while it attends.
   struct Worker {
@@ -48,39 +51,42 @@ class PoolAttention {
   struct Rows {
     const AttentionCall& call;
     Suffix* const* suffixes;  // [call.n_rows]
+    const Seen& seen;
   };
+  using Chosen = std::span<const uint32_t>;  // some of them: indices into the call
   struct RowRange {
     uint32_t begin, end;
   };
 
-  void add_parts(const Span& span);
-  uint32_t shift_of(int64_t position_offset);
+  const Seen& seen_of(uint32_t layer) const;
   void turn(const AttentionCall& call);
+  size_t angle(uint32_t shift, uint32_t row) const;
   void keep(const Rows& rows) const;
   Worker& take_worker();
   void attend_piece(const Rows& rows, uint32_t head, uint32_t piece, Worker& worker) const;
   void attend_part(const Rows& rows, uint32_t head, uint32_t part, Worker& worker) const;
+  void attend_window(const Rows& rows, uint32_t head, const Part& part, Worker& worker) const;
+  void attend_rows(const Rows& rows, uint32_t head, const Part& part, RowRange started,
+                   Worker& worker) const;
   void attend_suffix(const Rows& rows, uint32_t head, uint32_t row, Worker& worker) const;
-  void start(const Rows& rows, uint32_t head, uint32_t part, RowRange range, Worker& worker) const;
-  void load_queries(const AttentionCall& call, uint32_t head, uint32_t shift, RowRange range,
+  void start(const Rows& rows, uint32_t head, uint32_t part, Chosen chosen, Worker& worker) const;
+  void load_queries(const Rows& rows, uint32_t head, uint32_t shift, Chosen chosen,
                     float* to) const;
-  Partial state(uint32_t n_queries, uint32_t head, uint32_t part, uint32_t query) const;
-  void join(const AttentionCall& call, uint32_t row) const;
-  const float* cos_of(uint32_t shift, uint32_t row) const;
+  Partial state(const Rows& rows, uint32_t head, uint32_t part, uint32_t query) const;
+  void join(const Rows& rows, uint32_t row) const;
 
   ModelConfig config_;
   const Layout& layout_;
   const AttendKernel& kernel_;
   ThreadTeam& team_;
-  Rope rope_;
-  uint32_t group_;                     // query heads per KV head
-  std::vector<int64_t> shifts_;        // distinct position offsets; the first, 0, is the suffix's
-  std::vector<Part> parts_;            // of one head, in order of position
-  std::vector<uint32_t> turned_;       // positions that angles_ is of
-  Floats angles_;                      // [shifts, rows, 2, head_dim / 2]: cosines, sines
-  Floats max_, sum_;                   // [heads, parts + 1, rows * group]
-  Floats acc_;                         // [heads, parts + 1, rows * group, head_dim]
-  std::unique_ptr<Worker[]> workers_;  // [threads]
+  LayerRopes ropes_;
+  uint32_t group_;                                   // query heads per KV head
+  std::vector<Seen> seen_;                           // [1 or 2]: with windows last
+  std::vector<uint32_t> turned_;                     // positions that the angles are of
+  std::array<uint32_t, Decoder::kRowsMax> ordered_;  // rows; by position if a layer has a window
+  Floats max_, sum_;                                 // [heads, parts + 1, rows * group]
+  Floats acc_;                                       // [heads, parts + 1, rows * group, head_dim]
+  std::unique_ptr<Worker[]> workers_;                // [threads]
 };
 
 }  // namespace polykv

@@ -46,23 +46,25 @@ Status check_length(const ModelConfig& config, const Layout& layout, size_t n_to
 }
 
 // One layer's rows as segments hold them: [n_tokens, n_kv_heads, head_dim], K at local positions.
+// Only those that the layer keeps are filled.
 class TurnRows {
  public:
   TurnRows(const ModelConfig& config, Suffix& suffix, uint32_t offset)
-      : config_(config), suffix_(suffix), rope_(config), offset_(offset) {
+      : config_(config), suffix_(suffix), ropes_(config), offset_(offset) {
     const size_t floats = size_t{suffix.n_tokens()} * config.n_kv_heads * config.head_dim;
     k_.resize(floats);
     v_.resize(floats);
   }
   void put_into(SegmentBuilder& builder, uint32_t layer, const Spread& spread) {
     const size_t width = size_t{config_.n_kv_heads} * config_.head_dim;
-    for (uint32_t row = 0; row < suffix_.n_tokens(); ++row) {
+    const uint32_t n_tokens = suffix_.n_tokens();
+    for (uint32_t row = n_tokens - config_.windows.kept(layer, n_tokens); row < n_tokens; ++row) {
       for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
         const size_t to = row * width + size_t{head} * config_.head_dim;
         std::copy_n(suffix_.k(layer, head, row), config_.head_dim, &k_[to]);
         std::copy_n(suffix_.v(layer, head, row), config_.head_dim, &v_[to]);
       }
-      rope_.rotate(&k_[row * width], config_.n_kv_heads, -int64_t{offset_});
+      ropes_.of(layer).rotate(&k_[row * width], config_.n_kv_heads, -int64_t{offset_});
     }
     builder.put_layer(layer, k_.data(), v_.data(), spread);
   }
@@ -70,7 +72,7 @@ class TurnRows {
  private:
   const ModelConfig& config_;
   Suffix& suffix_;
-  Rope rope_;
+  LayerRopes ropes_;
   uint32_t offset_;
   std::vector<float> k_, v_;
 };

@@ -1,6 +1,8 @@
 // Prefill and encode, layer by layer: each finished layer goes straight to the encoders.
 #include "writer/segment_job.h"
 
+#include <algorithm>
+
 #include "model/prefill.h"
 #include "model/rope.h"
 #include "model/threads.h"
@@ -54,28 +56,34 @@ struct PastLayer {
   float *k, *v;
 };
 
-// Rows [begin, end) of a segment, K moved from local to absolute positions.
+// Tokens [begin, end) of a segment, K moved from local to absolute positions.
 void decode_rows(const SegmentView& segment, const Rope& rope, uint32_t offset, const PastLayer& to,
                  uint32_t begin, uint32_t end) {
   const KvShape shape = segment.shape();
   const size_t first = size_t{offset} * shape.n_kv_heads * shape.head_dim;
+  const uint32_t first_token = segment.first_token(to.layer);
   for (uint32_t t = begin; t < end; ++t) {
     float* k_row = to.k + first + size_t{t} * shape.n_kv_heads * shape.head_dim;
     float* v_row = to.v + first + size_t{t} * shape.n_kv_heads * shape.head_dim;
     for (uint32_t head = 0; head < shape.n_kv_heads; ++head) {
-      decode_row(segment.k(to.layer, head), t, k_row + size_t{head} * shape.head_dim);
-      decode_row(segment.v(to.layer, head), t, v_row + size_t{head} * shape.head_dim);
+      decode_row(segment.k(to.layer, head), t - first_token, k_row + size_t{head} * shape.head_dim);
+      decode_row(segment.v(to.layer, head), t - first_token, v_row + size_t{head} * shape.head_dim);
     }
     if (offset > 0) rope.rotate(k_row, shape.n_kv_heads, offset);
   }
 }
 
+// Of a layer with a window only what the first new token sees is decoded; nobody reads the rest.
 void decode_past(const SegmentJob& job, const Rope& rope, ThreadTeam& team, const PastLayer& to) {
   constexpr uint32_t kRowsAtOnce = 64;
-  uint32_t offset = 0;
+  uint32_t after = past_tokens(job), offset = 0;
   for (const SegmentView& segment : job.past) {
-    team.run(segment.n_tokens(), kRowsAtOnce, [&](uint32_t begin, uint32_t end) {
-      decode_rows(segment, rope, offset, to, begin, end);
+    after -= segment.n_tokens();
+    const uint32_t n_seen = segment.shape().windows.kept(to.layer, segment.n_tokens() + after);
+    const uint32_t n_rows = n_seen - std::min(n_seen, after);
+    const uint32_t first = segment.n_tokens() - n_rows;
+    team.run(n_rows, kRowsAtOnce, [&](uint32_t begin, uint32_t end) {
+      decode_rows(segment, rope, offset, to, first + begin, first + end);
     });
     offset += segment.n_tokens();
   }
@@ -87,13 +95,13 @@ Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const Seg
   auto builders = reserve(image, job);
   if (!builders) return pass(builders);
 
-  const Rope rope(image.config());
+  const LayerRopes ropes(image.config());
   ThreadTeam team(job.n_threads);
   PrefillJob prefill_job;
   prefill_job.tokens = job.tokens;
   prefill_job.past_tokens = past_tokens(job);
   prefill_job.past = [&](uint32_t layer, float* k, float* v) {
-    decode_past(job, rope, team, {layer, k, v});
+    decode_past(job, ropes.of(layer), team, {layer, k, v});
   };
   prefill_job.layer_done = [&](const LayerKv& kv) -> Status {
     for (SegmentBuilder& builder : *builders)

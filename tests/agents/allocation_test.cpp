@@ -1,10 +1,12 @@
 // The token loop takes no memory: every allocation of this program is counted.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
 #include "agents/stream.h"
 #include "model/sampler.h"
+#include "tests/agents/made_up_context.h"
 #include "tests/agents/small_pool.h"
 
 namespace {
@@ -64,6 +66,30 @@ TEST_F(AllocationTest, a_pass_of_several_lanes_takes_no_memory) {
   for (uint32_t i = 0; i < 8; ++i) {
     for (Suffix& suffix : suffixes) pass.add(attention, suffix, {&tokens_[i], 1 + i % 2}, 1);
     pass.run(logits.data());
+  }
+  EXPECT_EQ(allocations - before, 0);
+}
+
+TEST(WindowsAllocation, attention_of_layers_with_a_window_takes_no_memory) {
+  const ModelConfig config = test::windowed_config(90);
+  const Layout layout = test::MadeUpContext(config, 230).layout({200, 30}, "k4v4");
+  ThreadTeam team(2);
+  const AttendKernel kernel = choose_attend_kernel()->kernel;
+  PoolAttention attention(config, layout, kernel, team);
+  Suffix suffix(config);
+  ASSERT_TRUE(suffix.reserve(0, 120));
+  const uint32_t n_rows = 3;
+  const std::vector<float> rows(size_t{n_rows} * config.n_heads * config.head_dim, 0.5F);
+  std::vector<float> out(rows.size());
+  const std::vector<Suffix*> suffixes(n_rows, &suffix);
+  std::vector<uint32_t> positions = {230, 231, 232};
+  const int before = allocations;
+  for (; positions.back() < 350; std::ranges::for_each(positions, [](uint32_t& p) { p += 3; })) {
+    for (uint32_t layer = 0; layer < config.n_layers; ++layer) {
+      attention.attend(
+          {layer, n_rows, positions.data(), rows.data(), rows.data(), rows.data(), out.data()},
+          suffixes.data());
+    }
   }
   EXPECT_EQ(allocations - before, 0);
 }
