@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "model/prefill.h"
 #include "model/rope.h"
 #include "model/threads.h"
 
@@ -100,6 +99,7 @@ Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const Seg
   PrefillJob prefill_job;
   prefill_job.tokens = job.tokens;
   prefill_job.past_tokens = past_tokens(job);
+  prefill_job.precision = job.precision;
   prefill_job.past = [&](uint32_t layer, float* k, float* v) {
     decode_past(job, ropes.of(layer), team, {layer, k, v});
   };

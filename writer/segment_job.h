@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ipc/segment.h"
-#include "model/image.h"
+#include "model/prefill.h"
 
 namespace polykv {
 
@@ -20,6 +20,7 @@ struct SegmentJob {
   MemoryRoom room;
   std::string holders;  // who holds the memory now, for the refusal's sentence
   unsigned n_threads = 1;
+  PrefillPrecision precision = PrefillPrecision::best;
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers
   std::function<Status()> go_on;  // asked after every layer, if set: its error ends the job
 };

@@ -1,3 +1,4 @@
+// Contexts of made-up rows: their segments, and attention by the textbook.
 #include "tests/agents/made_up_context.h"
 
 #include <gtest/gtest.h>
