@@ -160,7 +160,8 @@ Status Agent::hold(const Message& request) {
 
 Status Agent::start_generation(const Message& request) {
   if (auto held = hold(request); !held) return held;
-  return lanes_->start(held_, request.text("id"), generate_options(request));
+  return lanes_->start(held_, request.text("id"),
+                       generate_options(request, model_->image.sampling()));
 }
 
 Status Agent::cancel(const Message& request) {
@@ -173,6 +174,9 @@ Status Agent::cancel(const Message& request) {
 Status Agent::send_text(const Lane& lane, const std::string& text) {
   Message token("token");
   token.set("id", lane.request).set("agent", options_.attach.agent).set("text", text);
+  if (const auto logprobs = lane.answer->logprobs(); !logprobs.empty()) {
+    token.set("logprobs", std::vector{logprob_message(model_->image.tokenizer(), logprobs)});
+  }
   return control_.send(token);
 }
 

@@ -54,6 +54,9 @@ Result<Answer> Answer::begin(const AgentModel& model, const Layout& layout, Suff
   answer.add_stop_tokens();
   answer.start_history(layout);
   answer.result_.tokens.reserve(answer.options_.max_tokens);
+  if (const auto top = answer.options_.top_logprobs) {
+    answer.likely_.emplace(model.image.config().n_vocab, *top);
+  }
   return answer;
 }
 
@@ -63,6 +66,8 @@ void Answer::add_stop_tokens() {
   }
   const uint32_t eos = model_->image.tokenizer().eos;
   if (eos < model_->image.config().n_vocab) stop_tokens_.push_back(eos);
+  const auto ends = model_->image.tokenizer().ends;
+  stop_tokens_.insert(stop_tokens_.end(), ends.begin(), ends.end());
 }
 
 // What a repetition penalty looks at: pool, prompt, and the answer as it grows.
@@ -93,7 +98,23 @@ uint32_t Answer::pick(std::span<float> logits) {
   return sampler_.pick(logits, history_);
 }
 
+// The space before an answer's first word is one that the tokenizer writes before every text.
+std::string Answer::add(uint32_t token) {
+  const Tokenizer& tokenizer = model_->text->tokenizer;
+  result_.tokens.push_back(token);
+  history_.push_back(token);
+  if (likely_) logprobs_ = likely_->of(token);
+  const auto bytes = tokenizer.bytes_of(token);
+  std::string text = stream_.push(has_text_ ? bytes : tokenizer.first_bytes_of(token));
+  has_text_ = has_text_ || !bytes.empty();
+  if (stream_.stopped()) result_.reason = "stop";
+  end_if_full();
+  return text;
+}
+
 std::string Answer::take(std::span<float> logits) {
+  logprobs_ = {};
+  if (likely_) likely_->keep(logits);
   const uint32_t token = pick(logits);
   if (result_.tokens.empty()) {
     first_ = Clock::now();
@@ -103,11 +124,7 @@ std::string Answer::take(std::span<float> logits) {
   if (std::ranges::count(stop_tokens_, token) > 0) {
     result_.reason = "eos";
   } else {
-    result_.tokens.push_back(token);
-    history_.push_back(token);
-    text = stream_.push(model_->text->tokenizer.bytes_of(token));
-    if (stream_.stopped()) result_.reason = "stop";
-    end_if_full();
+    text = add(token);
   }
   if (ended()) text += stream_.finish();
   result_.text += text;

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agents/agent_model.h"
 #include "agents/suffix.h"
 #include "ipc/pool.h"
+#include "model/logprobs.h"
 #include "model/sampler.h"
 #include "model/text_stream.h"
 
@@ -20,6 +22,7 @@ struct GenerateOptions {
   uint32_t min_tokens = 0;  // end-of-answer tokens are not sampled before that many
   SamplingOptions sampling;
   std::vector<std::string> stop;
+  std::optional<uint32_t> top_logprobs;  // wanted of each token, and of so many likeliest ones
 };
 
 struct GenerateResult {
@@ -55,6 +58,9 @@ class Answer {
   // Once next()'s tokens are in the suffix and decide: picks a token. Returns the text that is
   // certain now. logits: [n_vocab], changed.
   std::string take(std::span<float> logits);
+  // Of the token that the last take() added to the answer, and of the likeliest ones in its place;
+  // empty if nobody wants them, or it added none.
+  std::span<const TokenLogprob> logprobs() const { return logprobs_; }
   void cancel();
   const GenerateResult& result() const { return result_; }  // whole once ended
 
@@ -64,6 +70,7 @@ class Answer {
   void add_stop_tokens();
   void start_history(const Layout& layout);
   uint32_t pick(std::span<float> logits);
+  std::string add(uint32_t token);
   void end_if_full();
   void finish();
   void sample_memory();
@@ -76,6 +83,9 @@ class Answer {
   std::vector<uint32_t> prompt_;
   std::vector<uint32_t> history_;  // pool tokens (if a penalty wants them), prompt, answer
   std::vector<uint32_t> stop_tokens_;
+  std::optional<Logprobs> likely_;          // where they are wanted
+  std::span<const TokenLogprob> logprobs_;  // likely_'s
+  bool has_text_ = false;                   // a token with text was taken
   Clock::time_point start_, first_;
   GenerateResult result_;
 };

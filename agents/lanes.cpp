@@ -115,7 +115,7 @@ void Lanes::step(const OnText& on_text, const OnEnd& on_end) {
 
 void Lanes::take(Lane& lane, std::span<float> logits, const OnText& on_text) {
   const std::string text = lane.answer->take(logits);
-  if (!text.empty()) on_text(lane, text);
+  if (!text.empty() || !lane.answer->logprobs().empty()) on_text(lane, text);
 }
 
 void Lanes::end(Lane& lane, const OnEnd& on_end) {

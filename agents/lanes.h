@@ -47,8 +47,8 @@ class Lanes {
   Status start(std::shared_ptr<Holding> on, const std::string& request, GenerateOptions options);
   bool busy() const;  // has any lane work?
   // One pass: a token of every answer that is past its prompt, and as much of the prompts as fits.
-  // on_text: text that is certain now, never empty. on_end: answer->result() is whole; the lane is
-  // idle afterwards. Neither may start or cancel anything.
+  // on_text: text that is certain now; empty only where a token comes with its logprobs. on_end:
+  // answer->result() is whole; the lane is idle afterwards. Neither may start or cancel anything.
   using OnText = std::function<void(const Lane&, const std::string& text)>;
   using OnEnd = std::function<void(const Lane&)>;
   void step(const OnText& on_text, const OnEnd& on_end);

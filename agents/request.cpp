@@ -1,6 +1,9 @@
 // Fields into options, results into fields.
 #include "agents/request.h"
 
+#include "ipc/utf8.h"
+#include "model/token_tables.h"
+
 namespace polykv {
 namespace {
 
@@ -14,20 +17,52 @@ std::vector<ChatTurn> conversation_of(const Message& request) {
   return turns;
 }
 
+SamplingOptions sampling_options(const Message& request, SamplingOptions options) {
+  const auto number = [&](const char* field, float& out) {
+    if (request.has(field)) out = static_cast<float>(request.number(field));
+  };
+  number("temperature", options.temperature);
+  number("top_p", options.top_p);
+  number("min_p", options.min_p);
+  number("repetition_penalty", options.repetition_penalty);
+  if (request.has("top_k")) options.top_k = static_cast<uint32_t>(request.integer("top_k"));
+  if (request.has("seed")) options.seed = request.id("seed");
+  return options;
+}
+
+// A token need not be whole characters: then its bytes are there, too.
+Message token_message(const char* type, const TokenizerTables& tables, const TokenLogprob& said) {
+  const std::string_view text = token_text(tables, said.token);
+  Message token(type);
+  token.set("token", said.token).set("text", text);
+  if (invalid_utf8(text)) {
+    std::vector<int64_t> bytes;
+    for (const char byte : text) bytes.push_back(static_cast<unsigned char>(byte));
+    token.set("bytes", bytes);
+  }
+  return token.set("logprob", static_cast<double>(said.logprob));
+}
+
 }  // namespace
 
-GenerateOptions generate_options(const Message& request) {
+Message logprob_message(const TokenizerTables& tables, std::span<const TokenLogprob> logprobs) {
+  Message token = token_message("token_logprob", tables, logprobs.front());
+  std::vector<Message> top;
+  for (const TokenLogprob& one : logprobs.subspan(1)) {
+    top.push_back(token_message("token_choice", tables, one));
+  }
+  return top.empty() ? token : token.set("top", top);
+}
+
+GenerateOptions generate_options(const Message& request, const SamplingOptions& defaults) {
   GenerateOptions options;
   options.messages = conversation_of(request);
   options.max_tokens = static_cast<uint32_t>(request.integer("max_tokens", 256));
   options.min_tokens = static_cast<uint32_t>(request.integer("min_tokens", 0));
   if (request.flag("ignore_eos")) options.min_tokens = options.max_tokens;
-  options.sampling.temperature = static_cast<float>(request.number("temperature", 0));
-  options.sampling.top_k = static_cast<uint32_t>(request.integer("top_k", 0));
-  options.sampling.top_p = static_cast<float>(request.number("top_p", 1));
-  options.sampling.min_p = static_cast<float>(request.number("min_p", 0));
-  options.sampling.repetition_penalty = static_cast<float>(request.number("repetition_penalty", 1));
-  if (request.has("seed")) options.sampling.seed = request.id("seed");
+  options.sampling = sampling_options(request, defaults);
+  const auto top = static_cast<uint32_t>(request.integer("top_logprobs", 0));
+  if (request.flag("logprobs") || top > 0) options.top_logprobs = top;
   options.stop = request.texts("stop");
   return options;
 }

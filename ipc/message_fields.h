@@ -72,12 +72,20 @@ inline Fields sampling_fields() {
           optional(number("min_p", 0, 1)),
           optional(number("repetition_penalty", 0, 100)),
           optional(id("seed")),
+          optional(flag("logprobs")),
+          optional(integer("top_logprobs", 0, 20)),
           optional(texts("stop", 16, 256)),
           optional(flag("ignore_eos"))};
 }
 inline Fields prompt_fields() {
   return {optional(text("prompt", kTextMax)), optional(objects("messages", "chat_message", 1000))};
 }
+// What is said of a token: how likely it was.
+inline Fields token_fields() {
+  return {integer("token", 0, INT32_MAX), text("text", kTextMax),
+          optional(integers("bytes", 65'536)), number("logprob", -kCountMax, 0)};
+}
+inline Field logprobs(size_t most) { return optional(objects("logprobs", "token_logprob", most)); }
 inline Choice one_prompt() { return {{"prompt", "messages"}, true}; }
 
 // The parts of the table.

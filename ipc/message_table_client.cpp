@@ -41,7 +41,8 @@ Fields done_fields() {
           optional(count("private_bytes")),
           optional(count("peak_private_bytes")),
           optional(count("suffix_bytes")),
-          optional(integers("token_ids", 100'000))};
+          optional(integers("token_ids", 100'000)),
+          logprobs(100'000)};
 }
 
 Fields snapshot_fields() {
@@ -127,7 +128,8 @@ void add_runtime_messages(std::vector<MessageSchema>& table) {
         {optional(id("job")), text("phase", 256), count("done"), count("all"), number("rate")}},
        {"token",
         kAgentToClient,
-        {word("agent"), optional(word("pool")), optional(count("member")), text("text", kTextMax)}},
+        {word("agent"), optional(word("pool")), optional(count("member")), text("text", kTextMax),
+         logprobs(1000)}},
        {"done", kAgentToClient, done_fields()},
        {"snapshot", kRuntimeToClient, snapshot_fields()},
        {"error",
@@ -141,6 +143,9 @@ void add_client_objects(std::vector<MessageSchema>& table) {
   table.insert(
       table.end(),
       {{"chat_message", "", {choice("role", kRoles), text("content", kTextMax)}},
+       {"token_choice", "", token_fields()},
+       {"token_logprob", "",
+        joined(token_fields(), {optional(objects("top", "token_choice", 20))})},
        {"group_member",
         "",
         joined({optional(word("agent")), optional(id("seed"))}, prompt_fields()),
@@ -148,7 +153,8 @@ void add_client_objects(std::vector<MessageSchema>& table) {
        {"model_status",
         "",
         {word("model"), text("name", 4096), text("fingerprint", kNameMax), count("image_bytes"),
-         count("positions"), pid("writer_pid"), word("writer_state"), count("writer_restarts"),
+         count("positions"), optional(text("sampling", 256)), pid("writer_pid"),
+         word("writer_state"), count("writer_restarts"),
          optional(text("last_error", kSentenceMax))}},
        {"version_status", "", {count("version"), count("tokens"), count("leases"), flag("pinned")}},
        {"pool_status",

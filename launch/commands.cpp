@@ -7,6 +7,7 @@
 
 #include "ipc/process.h"
 #include "launch/inputs.h"
+#include "launch/report.h"
 #include "launch/status_view.h"
 #include "launch/watch.h"
 
@@ -110,11 +111,15 @@ Status ask(const AskCommand& command, int interrupt_fd) {
   auto client = Client::connect(command.runtime, interrupt_fd);
   if (!client) return pass(client);
   Message request = generate_request(command);
+  std::vector<Message> logprobs;
   auto done = client->ask(request.set("prompt", command.question), [&](const Message& part) {
+    append_logprobs(part, logprobs);
     if (!command.json) std::cout << part.text("text") << std::flush;
   });
   if (!done) return pass(done);
+  if (!logprobs.empty()) done->set("logprobs", logprobs);
   std::cout << (command.json ? done->dump() : std::string()) << '\n';
+  if (!command.json) print_logprobs(logprobs, std::cout);
   return {};
 }
 

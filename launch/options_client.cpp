@@ -49,6 +49,7 @@ void add_ask_and_chat(CLI::App& app, Draft& draft) {
   CLI::App* ask = add_command(app, draft, "ask", "Ask one question and stream the answer");
   add_question_options(*ask, command);
   ask->add_option("question", command.question, "The question")->required();
+  add_logprob_options(*ask, command.ask);
   CLI::Option* version = add_version(*ask, command.version);
   ask->add_option("--at-least", command.at_least, "Wait until the pool has this version")
       ->check(CLI::Range(int64_t{1}, kVersionMax))
@@ -137,13 +138,20 @@ void add_sampling_options(CLI::App& app, AskOptions& o) {
       ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}));
   app.add_option("--min-tokens", o.min_tokens, "Shortest answer")->check(tokens);
   app.add_flag("--ignore-eos", o.ignore_eos, "Always generate --max-tokens tokens");
-  app.add_option("--temperature", o.temperature, "0 = greedy");
+  app.add_option("--temperature", o.temperature,
+                 "0 = greedy; this and the next four: as the model says");
   app.add_option("--top-k", o.top_k, "0 = off")->check(tokens);
   app.add_option("--top-p", o.top_p, "1 = off");
   app.add_option("--min-p", o.min_p, "0 = off");
   app.add_option("--repetition-penalty", o.repetition_penalty, "1 = off");
   app.add_option("--seed", o.seed, "Seed of the sampler");
   app.add_option("--stop", o.stop, "Strings that end an answer");
+}
+
+void add_logprob_options(CLI::App& app, AskOptions& o) {
+  app.add_flag("--logprobs", o.logprobs, "Say how likely each token was");
+  app.add_option("--top-logprobs", o.top_logprobs, "And so many of the likeliest in its place")
+      ->check(CLI::Range(int64_t{0}, int64_t{20}));
 }
 
 }  // namespace polykv

@@ -31,6 +31,7 @@ struct Draft {
 void add_serving_commands(CLI::App& app, Draft& draft);  // run, up, eval
 void add_client_commands(CLI::App& app, Draft& draft);   // all others
 void add_sampling_options(CLI::App& app, AskOptions& options);
+void add_logprob_options(CLI::App& app, AskOptions& options);
 
 // The environment variable in place of POLYKV_<OPTION> where that would mean two things; then the
 // common rule leaves the option alone.

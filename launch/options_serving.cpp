@@ -46,6 +46,7 @@ void add_run(CLI::App& app, Draft& draft) {
   add_supervisor_options(*run, draft);
   add_lanes(*run, draft);
   add_sampling_options(*run, options.ask);
+  add_logprob_options(*run, options.ask);
   known_as(add_runtime(*run, draft.private_runtime), kNoVariable)
       ->description("Runtime directory; default: a private one");
   run->add_option("--context", options.context, "Files, directories, or - for standard input")

@@ -101,13 +101,14 @@ uint64_t Version::bytes() const {
 }
 
 Status Registry::set_image(UniqueFd fd, const std::string& name, const std::string& fingerprint,
-                           uint32_t n_positions, const KvShape& shape) {
+                           uint32_t n_positions, const KvShape& shape, std::string sampling) {
   auto own = fd.duplicate();
   if (!own) return pass(own);
   auto view = SharedView::map(std::move(*own));
   if (!view) return pass(view);
   (void)checksum64(view->data());  // faults every page in
-  image_ = HeldImage{std::move(fd), std::move(*view), name, fingerprint, n_positions, shape};
+  image_ = HeldImage{std::move(fd), std::move(*view),   name, fingerprint, n_positions,
+                     shape,         std::move(sampling)};
   return {};
 }
 

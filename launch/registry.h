@@ -19,7 +19,8 @@ struct HeldImage {
   std::string name;
   std::string fingerprint;  // hexadecimal
   uint32_t n_positions = 0;
-  KvShape shape{};  // of its segments
+  KvShape shape{};       // of its segments
+  std::string sampling;  // of a request that says nothing, in words
 };
 
 struct HeldSegment {
@@ -59,7 +60,7 @@ class Registry {
  public:
   // Touches every page and keeps the mapping.
   Status set_image(UniqueFd fd, const std::string& name, const std::string& fingerprint,
-                   uint32_t n_positions, const KvShape& shape = {});
+                   uint32_t n_positions, const KvShape& shape = {}, std::string sampling = "");
   const HeldImage* image() const { return image_ ? &*image_ : nullptr; }
 
   // Verifies everything in a segment that a writer or an agent handed over, and that it says to

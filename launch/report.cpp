@@ -5,6 +5,8 @@
 #include <iomanip>
 #include <ostream>
 
+#include "launch/text_table.h"
+
 namespace polykv {
 namespace {
 
@@ -124,10 +126,23 @@ Message agent_report(const Answer& answer) {
     report.set(field, done.integer(field));
   }
   report.set("token_ids", done.integers("token_ids"));
+  if (!answer.logprobs.empty()) report.set("logprobs", answer.logprobs);
   return report.set("reason", done.text("reason")).set("text", done.text("text"));
 }
 
 }  // namespace
+
+void print_logprobs(const std::vector<Message>& logprobs, std::ostream& out) {
+  const auto one = [&](const Message& token) {
+    out << std::setw(9) << fixed(token.number("logprob"), 4) << "  \""
+        << printable(token.text("text")) << '"';
+  };
+  for (const Message& token : logprobs) {
+    one(token);
+    for (const Message& other : token.objects("top")) one(other);
+    out << '\n';
+  }
+}
 
 uint64_t f16_cache_bytes(const Message& pool_ready) {
   return 2 * static_cast<uint64_t>(pool_ready.integer("elements"));

@@ -8,6 +8,8 @@
 
 namespace polykv {
 
+// A line a token: how likely it was, and what else was.
+void print_logprobs(const std::vector<Message>& logprobs, std::ostream& out);
 void print_report(const RunResult& result, std::ostream& out);
 std::string report_json(const RunResult& result);
 

@@ -61,7 +61,10 @@ Status ask_all(Client& client, const RunOptions& options, RunResult& result) {
     line.show(streaming_line(result.answers.size() - open.size(), result.answers.size(), pieces,
                              seconds_since(start)));
     Answer& answer = *found->second;
-    if (message->type() == "token") continue;
+    if (message->type() == "token") {
+      append_logprobs(*message, answer.logprobs);
+      continue;
+    }
     answer.agent = message->text("agent");
     answer.pid = message->integer("pid");
     if (message->type() == "error") answer.error = error_of(*message);
@@ -87,7 +90,8 @@ Result<RunResult> run_steps(Client& client, const RunOptions& options, const std
     return pass(started);
   }
   for (const std::string& question : questions) {
-    result.answers.push_back({.question = question, .done = {}, .error = {}, .agent = {}});
+    result.answers.push_back(
+        {.question = question, .done = {}, .error = {}, .agent = {}, .logprobs = {}});
   }
   if (auto asked = ask_all(client, options, result); !asked) return pass(asked);
   auto status = client.ask(Message("status"));
@@ -106,13 +110,24 @@ Status verdict(const RunResult& result) {
 
 }  // namespace
 
+void append_logprobs(const Message& token, std::vector<Message>& all) {
+  for (Message& one : token.objects("logprobs")) all.push_back(std::move(one));
+}
+
 Message generate_message(const std::string& pool, const AskOptions& options) {
   Message message("generate");
   message.set("pool", pool).set("max_tokens", options.max_tokens);
   message.set("min_tokens", options.min_tokens).set("ignore_eos", options.ignore_eos);
-  message.set("temperature", options.temperature).set("top_k", options.top_k);
-  message.set("top_p", options.top_p).set("min_p", options.min_p);
-  message.set("repetition_penalty", options.repetition_penalty);
+  const auto set = [&](const char* field, const auto& value) {
+    if (value) message.set(field, *value);
+  };
+  set("temperature", options.temperature);
+  set("top_k", options.top_k);
+  set("top_p", options.top_p);
+  set("min_p", options.min_p);
+  set("repetition_penalty", options.repetition_penalty);
+  if (options.logprobs) message.set("logprobs", true);
+  if (options.top_logprobs > 0) message.set("top_logprobs", options.top_logprobs);
   message.set_id("seed", options.seed).set("stop", options.stop);
   return message;
 }

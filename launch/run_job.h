@@ -9,23 +9,25 @@
 
 namespace polykv {
 
-// How answers are sampled; fields of "generate".
+// How answers are sampled; fields of "generate". What is not said is up to the model.
 struct AskOptions {
   int64_t max_tokens = 48;
   int64_t min_tokens = 0;
   bool ignore_eos = false;
-  double temperature = 0;
-  int64_t top_k = 0;
-  double top_p = 1;
-  double min_p = 0;
-  double repetition_penalty = 1;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
   uint64_t seed = 0;
   std::vector<std::string> stop;
+  bool logprobs = false;
+  int64_t top_logprobs = 0;
 };
 // Without what is asked, and with it.
 Message generate_message(const std::string& pool, const AskOptions& options);
 Message generate_message(const std::string& pool, const std::string& prompt,
                          const AskOptions& options);
+
+// Takes what a token message says of its tokens.
+void append_logprobs(const Message& token, std::vector<Message>& all);
 
 struct RunOptions {
   SupervisorOptions supervisor;
@@ -45,6 +47,7 @@ struct Answer {
   Error error;                  // with the agent's name and pid in `agent`, `pid`
   std::string agent;
   int64_t pid = 0;
+  std::vector<Message> logprobs;  // of each token, where they are wanted
 };
 
 struct RunResult {

@@ -45,6 +45,7 @@ TextTable models_table(const Message& snapshot) {
                    {"name", 5},
                    {"MB", 2, true},
                    {"positions", 6, true},
+                   {"sampling", 8},
                    {"writer", 1},
                    {"pid", 3, true},
                    {"restarts", 4, true},
@@ -52,11 +53,12 @@ TextTable models_table(const Message& snapshot) {
                    {"", 1}},
                   {}};
   for (const Message& model : snapshot.objects("models")) {
-    table.rows.push_back(
-        {printable(model.text("model")), printable(model.text("name")), in_mb(model, "image_bytes"),
-         cat(model.integer("positions")), model.text("writer_state"),
-         cat(model.integer("writer_pid")), cat(model.integer("writer_restarts")),
-         printable(model.text("fingerprint")), printable(model.text("last_error"))});
+    table.rows.push_back({printable(model.text("model")), printable(model.text("name")),
+                          in_mb(model, "image_bytes"), cat(model.integer("positions")),
+                          printable(model.text("sampling")), model.text("writer_state"),
+                          cat(model.integer("writer_pid")), cat(model.integer("writer_restarts")),
+                          printable(model.text("fingerprint")),
+                          printable(model.text("last_error"))});
   }
   return table;
 }

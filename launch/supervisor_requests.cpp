@@ -198,7 +198,8 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
                         number("head_dim"),
                         {.tokens = number("window"), .period = number("window_period")}};
     auto kept = model.registry.set_image(std::move(fds[0]), message.text("name"),
-                                         message.text("fingerprint"), number("positions"), shape);
+                                         message.text("fingerprint"), number("positions"), shape,
+                                         message.text("sampling"));
     if (kept) {
       model.failure.reset();  // of a writer before
       return model.writer.image_ready();

@@ -30,6 +30,7 @@ Message model_status(const ModelSlot& model) {
   status.set("fingerprint", image == nullptr ? "" : image->fingerprint);
   status.set("image_bytes", image == nullptr ? 0 : image->view.data().size());
   status.set("positions", image == nullptr ? 0 : image->n_positions);
+  status.set("sampling", image == nullptr ? "" : image->sampling);
   status.set("writer_pid", std::max(0, writer.pid())).set("writer_state", writer.state_name());
   if (model.failure) status.set("last_error", model.failure->message);
   return status.set("writer_restarts", writer.restarts());

@@ -7,7 +7,7 @@ namespace polykv {
 namespace {
 
 void copy_sampling(const Message& from, Message& start) {
-  for (const char* field : {"max_tokens", "min_tokens", "top_k"}) {
+  for (const char* field : {"max_tokens", "min_tokens", "top_k", "top_logprobs"}) {
     if (from.has(field)) start.set(field, from.integer(field));
   }
   for (const char* field : {"temperature", "top_p", "min_p", "repetition_penalty"}) {
@@ -15,7 +15,9 @@ void copy_sampling(const Message& from, Message& start) {
   }
   if (from.has("seed")) start.set("seed", from.text("seed"));
   if (from.has("stop")) start.set("stop", from.texts("stop"));
-  if (from.has("ignore_eos")) start.set("ignore_eos", from.flag("ignore_eos"));
+  for (const char* field : {"ignore_eos", "logprobs"}) {
+    if (from.has(field)) start.set(field, from.flag(field));
+  }
 }
 
 // A conversation ends with what is to be answered.

@@ -19,6 +19,7 @@
 #include "ipc/memory.h"
 #include "model/config.h"
 #include "model/pre_tokenizer.h"
+#include "model/sampler.h"
 
 namespace polykv {
 
@@ -62,7 +63,8 @@ struct TokenizerTables {
   std::span<const uint32_t> merges;  // [n_merges, 3] left id, right id, result id; rank = index
   uint32_t bos = 0, eos = 0;         // 0xffffffff = none
   PreTokenizer pre_tokenizer = PreTokenizer::smollm;
-  uint32_t flags = 0;  // model/pre_tokenizer.h
+  uint32_t flags = 0;              // model/pre_tokenizer.h
+  std::span<const uint32_t> ends;  // tokens that end an answer, beside eos
 };
 
 class ModelImage {
@@ -78,8 +80,9 @@ class ModelImage {
   const float* output_norm() const;        // [d_model]
   const LayerWeights& layer(uint32_t index) const;
   const TokenizerTables& tokenizer() const;
-  std::string_view chat_format() const;  // a name that ChatFormat::find knows
-  std::string_view name() const;         // from the file, for people
+  const SamplingOptions& sampling() const;  // of a request that says nothing; seed 0
+  std::string_view chat_format() const;     // a name that ChatFormat::find knows
+  std::string_view name() const;            // from the file, for people
   const SharedView& memory() const;
 
   ModelImage(ModelImage&&) noexcept;

@@ -12,9 +12,10 @@ namespace polykv {
 
 inline constexpr uint64_t kImageMagic =
     0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
-inline constexpr uint32_t kImageAbi = 3;
+inline constexpr uint32_t kImageAbi = 4;
 inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
 inline constexpr uint32_t kNoToken = 0xffffffff;
+inline constexpr uint32_t kEndsMax = 8;  // tokens that end an answer, beside eos
 inline constexpr uint16_t kNoLayer = 0xffff;
 
 // The index of a section in the header: never renumber.
@@ -36,6 +37,15 @@ struct SectionRange {
   uint64_t bytes;   // without the padding to the next section
 };
 
+// What a request that says nothing is sampled with (model/sampler.h).
+struct StoredSampling {
+  float temperature;
+  uint32_t top_k;
+  float top_p;
+  float min_p;
+  float repetition_penalty;
+};
+
 struct ImageHeader {
   uint64_t magic;
   uint32_t abi;
@@ -53,23 +63,23 @@ struct ImageHeader {
   uint64_t weights_begin;    // all sections lie before it, all weights after it
   SectionRange sections[kImageSections];
   uint32_t tokenizer_flags;  // model/pre_tokenizer.h
-  uint8_t reserved1[140];
+  StoredSampling sampling;
+  uint32_t n_ends;
+  uint32_t ends[kEndsMax];  // the first n_ends; the rest 0
+  uint8_t reserved1[84];
 };
 static_assert(sizeof(ImageHeader) == 512 && std::is_trivially_copyable_v<ImageHeader>);
-static_assert(offsetof(ImageHeader, abi) == 8);
-static_assert(offsetof(ImageHeader, header_bytes) == 12);
+static_assert(offsetof(ImageHeader, abi) == 8 && offsetof(ImageHeader, header_bytes) == 12);
 static_assert(offsetof(ImageHeader, bytes) == 16);
-static_assert(offsetof(ImageHeader, fingerprint) == 24);
 static_assert(offsetof(ImageHeader, header_checksum) == 40);
 static_assert(offsetof(ImageHeader, config) == 64);
-static_assert(offsetof(ImageHeader, bos) == 192);
-static_assert(offsetof(ImageHeader, eos) == 196);
-static_assert(offsetof(ImageHeader, pre_tokenizer) == 200);
-static_assert(offsetof(ImageHeader, n_tensors) == 204);
+static_assert(offsetof(ImageHeader, bos) == 192 && offsetof(ImageHeader, eos) == 196);
+static_assert(offsetof(ImageHeader, pre_tokenizer) == 200 &&
+              offsetof(ImageHeader, n_tensors) == 204);
 static_assert(offsetof(ImageHeader, tables_checksum) == 208);
-static_assert(offsetof(ImageHeader, weights_begin) == 216);
 static_assert(offsetof(ImageHeader, sections) == 224);
 static_assert(offsetof(ImageHeader, tokenizer_flags) == 368);
+static_assert(offsetof(ImageHeader, sampling) == 372 && offsetof(ImageHeader, n_ends) == 392);
 
 enum class TensorRole : uint16_t {  // stored: never renumber
   embedding = 1,
@@ -104,9 +114,7 @@ struct TensorEntry {
   uint64_t reserved;
 };
 static_assert(sizeof(TensorEntry) == 64 && std::is_trivially_copyable_v<TensorEntry>);
-static_assert(offsetof(TensorEntry, type) == 4);
-static_assert(offsetof(TensorEntry, block) == 16);
-static_assert(offsetof(TensorEntry, values) == 24);
-static_assert(offsetof(TensorEntry, scales) == 40);
+static_assert(offsetof(TensorEntry, type) == 4 && offsetof(TensorEntry, block) == 16);
+static_assert(offsetof(TensorEntry, values) == 24 && offsetof(TensorEntry, scales) == 40);
 
 }  // namespace polykv

@@ -6,6 +6,7 @@
 
 #include "model/chat.h"
 #include "model/image.h"
+#include "model/image_check.h"
 #include "model/image_plan.h"
 #include "model/token_tables.h"
 #include "model/tokenizer.h"
@@ -20,74 +21,13 @@ struct ModelImage::State {
   const float* output_norm = nullptr;
   std::vector<LayerWeights> layers;
   TokenizerTables tokenizer;
+  SamplingOptions sampling;
   std::string_view chat_format, name;
 };
 
 namespace {
 
 using Bytes = std::span<const std::byte>;
-
-std::unexpected<Error> bad(const std::string& what, std::string value = {},
-                           std::string limit = {}) {
-  return fail(ErrorCode::bad_segment, cat("model image: ", what, "; pack the model again"),
-              std::move(value), std::move(limit));
-}
-
-std::unexpected<Error> bad_value(const char* what, uint64_t found, uint64_t wanted) {
-  return bad(cat(what, " is ", found, ", expected ", wanted), std::to_string(found),
-             std::to_string(wanted));
-}
-
-Status check_header(const ImageHeader& header, Bytes image) {
-  if (header.magic != kImageMagic) return bad("the memory does not begin with \"PKVIMG\"");
-  if (header.abi != kImageAbi) return bad_value("the format version", header.abi, kImageAbi);
-  if (header.header_bytes != sizeof(ImageHeader)) {
-    return bad_value("the header's size", header.header_bytes, sizeof(ImageHeader));
-  }
-  if (header.bytes != image.size()) return bad_value("the size", header.bytes, image.size());
-  ImageHeader blank = header;
-  blank.header_checksum = 0;
-  const uint64_t sum = checksum64(std::as_bytes(std::span(&blank, 1)));
-  if (header.header_checksum != sum) {
-    return bad_value("the header's checksum", header.header_checksum, sum);
-  }
-  if (const auto problem = check_config(header.config)) return bad(*problem);
-  if (header.pre_tokenizer < 1 || header.pre_tokenizer > kPreTokenizerLast) {
-    return bad_value("the pre-tokenizer", header.pre_tokenizer, kPreTokenizerLast);
-  }
-  if ((header.tokenizer_flags & ~kTokenizerFlags) != 0) {
-    return bad_value("the tokenizer's flags", header.tokenizer_flags, kTokenizerFlags);
-  }
-  for (const uint32_t token : {header.bos, header.eos}) {
-    if (token == kNoToken || token < header.config.n_vocab) continue;
-    return bad(
-        cat("the special token ", token, " is past the vocabulary of ", header.config.n_vocab),
-        std::to_string(token), std::to_string(header.config.n_vocab));
-  }
-  return {};
-}
-
-Status check_tables_sum(const ImageHeader& header, Bytes image) {
-  const uint64_t begin = header.weights_begin;
-  if (begin % kImageAlign != 0 || begin < sizeof(ImageHeader) || begin > image.size()) {
-    return bad(cat("the weights begin at ", begin, " of ", image.size(), " bytes"),
-               std::to_string(begin), std::to_string(image.size()));
-  }
-  const auto tables = image.subspan(sizeof(ImageHeader), begin - sizeof(ImageHeader));
-  const uint64_t sum = checksum64(tables);
-  if (sum == header.tables_checksum) return {};
-  return bad_value("the tables' checksum", header.tables_checksum, sum);
-}
-
-// Reserved fields may mean something one day: an image that uses them is not for this build.
-Status check_reserved(const ImageHeader& header) {
-  const auto is_zero = [](const uint8_t byte) { return byte == 0; };
-  if (std::ranges::all_of(header.reserved0, is_zero) &&
-      std::ranges::all_of(header.reserved1, is_zero)) {
-    return {};
-  }
-  return bad("a reserved field of the header is not 0");
-}
 
 // True if the range lies within [begin, end), aligned.
 bool within(const SectionRange& range, uint64_t begin, uint64_t end) {
@@ -103,9 +43,9 @@ class Tables {
   Status check() const {
     for (uint32_t i = 0; i < kImageSections; ++i) {
       if (within(header_.sections[i], sizeof(ImageHeader), header_.weights_begin)) continue;
-      return bad(cat("section ", i, " lies at ", header_.sections[i].offset, " + ",
-                     header_.sections[i].bytes, " bytes, outside the tables"),
-                 std::to_string(header_.sections[i].offset));
+      return bad_image(cat("section ", i, " lies at ", header_.sections[i].offset, " + ",
+                           header_.sections[i].bytes, " bytes, outside the tables"),
+                       std::to_string(header_.sections[i].offset));
     }
     return {};
   }
@@ -127,48 +67,51 @@ class Tables {
 // A hash table's entries are index + 1, and one slot at least is empty so that every search ends.
 Status check_slots(const char* what, std::span<const uint32_t> slots, size_t n_entries) {
   if (slots.empty() || (slots.size() & (slots.size() - 1)) != 0 || slots.size() <= n_entries) {
-    return bad(cat(what, " table has ", slots.size(), " slots for ", n_entries, " entries"),
-               std::to_string(slots.size()));
+    return bad_image(cat(what, " table has ", slots.size(), " slots for ", n_entries, " entries"),
+                     std::to_string(slots.size()));
   }
   size_t n_empty = 0;
   for (const uint32_t slot : slots) {
     if (slot > n_entries) {
-      return bad(cat(what, " table names entry ", slot, " of ", n_entries), std::to_string(slot),
-                 std::to_string(n_entries));
+      return bad_image(cat(what, " table names entry ", slot, " of ", n_entries),
+                       std::to_string(slot), std::to_string(n_entries));
     }
     n_empty += slot == 0 ? 1 : 0;
   }
-  if (n_empty == 0) return bad(cat(what, " table has no empty slot"));
+  if (n_empty == 0) return bad_image(cat(what, " table has no empty slot"));
   return {};
 }
 
 Status check_texts(const TokenizerTables& t, uint32_t n_vocab) {
   if (t.text_offsets.size() != n_vocab + size_t{1}) {
-    return bad_value("the number of token offsets", t.text_offsets.size(), n_vocab + uint64_t{1});
+    return bad_image_value("the number of token offsets", t.text_offsets.size(),
+                           n_vocab + uint64_t{1});
   }
   if (t.kinds.size() != n_vocab)
-    return bad_value("the number of token kinds", t.kinds.size(), n_vocab);
+    return bad_image_value("the number of token kinds", t.kinds.size(), n_vocab);
   if (t.text_offsets.front() != 0 || t.text_offsets.back() != t.texts.size()) {
-    return bad_value("the last token's end", t.text_offsets.back(), t.texts.size());
+    return bad_image_value("the last token's end", t.text_offsets.back(), t.texts.size());
   }
   for (uint32_t i = 0; i < n_vocab; ++i) {
     if (t.text_offsets[i] >= t.text_offsets[i + 1]) {
-      return bad(cat("token ", i, " has no text"), std::to_string(i));
+      return bad_image(cat("token ", i, " has no text"), std::to_string(i));
     }
     constexpr uint8_t kKinds[] = {kKindNormal, kKindSpecial, kKindUser, kKindByte};
     if (std::ranges::find(kKinds, t.kinds[i]) == std::end(kKinds)) {
-      return bad(cat("token ", i, " has the unknown kind ", int{t.kinds[i]}), cat(int{t.kinds[i]}));
+      return bad_image(cat("token ", i, " has the unknown kind ", int{t.kinds[i]}),
+                       cat(int{t.kinds[i]}));
     }
   }
   return {};
 }
 
 Status check_merges(const TokenizerTables& t, uint32_t n_vocab) {
-  if (t.merges.size() % 3 != 0) return bad_value("the rest of the merges", t.merges.size() % 3, 0);
+  if (t.merges.size() % 3 != 0)
+    return bad_image_value("the rest of the merges", t.merges.size() % 3, 0);
   for (size_t i = 0; i < t.merges.size(); ++i) {
     if (t.merges[i] < n_vocab) continue;
-    return bad(cat("merge ", i / 3, " names token ", t.merges[i], " of ", n_vocab),
-               std::to_string(t.merges[i]), std::to_string(n_vocab));
+    return bad_image(cat("merge ", i / 3, " names token ", t.merges[i], " of ", n_vocab),
+                     std::to_string(t.merges[i]), std::to_string(n_vocab));
   }
   return {};
 }
@@ -185,6 +128,7 @@ Result<TokenizerTables> read_tables(const ImageHeader& header, const Tables& tab
   t.eos = header.eos;
   t.pre_tokenizer = static_cast<PreTokenizer>(header.pre_tokenizer);
   t.flags = header.tokenizer_flags;
+  t.ends = std::span(header.ends).first(header.n_ends);
   const uint32_t n_vocab = header.config.n_vocab;
   auto checked = check_texts(t, n_vocab);
   if (checked) checked = check_merges(t, n_vocab);
@@ -199,7 +143,7 @@ Result<TokenizerTables> read_tables(const ImageHeader& header, const Tables& tab
 Result<Weight> read_weight(const TensorEntry& entry, const PlannedTensor& planned,
                            const ImageHeader& header, Bytes image) {
   const auto wrong = [&](const char* what) {
-    return bad(cat("tensor ", planned.name, ": ", what), planned.name);
+    return bad_image(cat("tensor ", planned.name, ": ", what), planned.name);
   };
   if (entry.role != static_cast<uint16_t>(planned.role) || entry.layer != planned.layer) {
     return wrong("another tensor is in its place");
@@ -298,7 +242,7 @@ Status read_weights(State& state, const Tables& tables, Bytes image) {
   const auto plan = image_plan(state.header.config);
   const auto entries = tables.get<TensorEntry>(ImageSection::tensors);
   if (state.header.n_tensors != plan.size() || entries.size() != plan.size()) {
-    return bad_value("the number of tensors", entries.size(), plan.size());
+    return bad_image_value("the number of tensors", entries.size(), plan.size());
   }
   state.layers.resize(state.header.config.n_layers);
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -314,9 +258,10 @@ template <class State>
 Status read_texts(State& state, const Tables& tables) {
   state.name = tables.text(ImageSection::name);
   state.chat_format = tables.text(ImageSection::chat_format);
-  if (state.name.size() > 256 || invalid_utf8(state.name)) return bad("its name is no short text");
+  if (state.name.size() > 256 || invalid_utf8(state.name))
+    return bad_image("its name is no short text");
   if (!ChatFormat::find(state.chat_format)) {
-    return bad(cat("its chat format is none of ", chat_format_names()));
+    return bad_image(cat("its chat format is none of ", chat_format_names()));
   }
   return {};
 }
@@ -328,16 +273,14 @@ Result<ModelImage> ModelImage::map(UniqueFd fd, bool verify_weights) {
   if (!view) return pass(view);
   const Bytes image = view->data();
   if (image.size() < sizeof(ImageHeader)) {
-    return bad(cat("only ", image.size(), " bytes"), std::to_string(image.size()));
+    return bad_image(cat("only ", image.size(), " bytes"), std::to_string(image.size()));
   }
   auto state =
-      std::make_unique<State>(State{std::move(*view), {}, {}, {}, {}, nullptr, {}, {}, {}, {}});
+      std::make_unique<State>(State{std::move(*view), {}, {}, {}, {}, nullptr, {}, {}, {}, {}, {}});
   std::memcpy(&state->header, image.data(), sizeof(ImageHeader));
   std::memcpy(state->fingerprint.data(), state->header.fingerprint, state->fingerprint.size());
   const Tables tables(state->header, image);
-  auto checked = check_header(state->header, image);
-  if (checked) checked = check_reserved(state->header);
-  if (checked) checked = check_tables_sum(state->header, image);
+  auto checked = check_image_header(state->header, image);
   if (checked) checked = tables.check();
   if (checked) checked = read_texts(*state, tables);
   if (checked) checked = read_weights(*state, tables, image);
@@ -345,9 +288,11 @@ Result<ModelImage> ModelImage::map(UniqueFd fd, bool verify_weights) {
   auto vocab = read_tables(state->header, tables);
   if (!vocab) return pass(vocab);
   state->tokenizer = *vocab;
+  state->sampling = sampling_of(state->header.sampling);
   if (verify_weights &&
       fingerprint128(image.subspan(offsetof(ImageHeader, config))) != state->fingerprint) {
-    return bad("its bytes do not have the fingerprint in its header", to_hex(state->fingerprint));
+    return bad_image("its bytes do not have the fingerprint in its header",
+                     to_hex(state->fingerprint));
   }
   return ModelImage(std::move(state));
 }
@@ -362,6 +307,7 @@ const LayerWeights& ModelImage::layer(uint32_t index) const {
   return state_->layers[index];
 }
 const TokenizerTables& ModelImage::tokenizer() const { return state_->tokenizer; }
+const SamplingOptions& ModelImage::sampling() const { return state_->sampling; }
 std::string_view ModelImage::chat_format() const { return state_->chat_format; }
 std::string_view ModelImage::name() const { return state_->name; }
 const SharedView& ModelImage::memory() const { return state_->view; }

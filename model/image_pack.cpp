@@ -1,4 +1,5 @@
 // Packs a model into an image: tables first, then the weights, streamed tensor by tensor.
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -31,6 +32,7 @@ class Packer {
  private:
   Status read();
   Status choose_chat_format();
+  Status read_generation();
   Status plan_tensors();
   Status refuse_strangers() const;
   void plan_sections();
@@ -78,8 +80,19 @@ Status Packer::read() {
                 std::to_string(vocab_.kinds.size()), std::to_string(config->n_vocab));
   }
   name_ = name();
-  auto chosen = choose_chat_format();
-  return chosen ? plan_tensors() : chosen;
+  auto done = read_generation();
+  if (done) done = choose_chat_format();
+  return done ? plan_tensors() : done;
+}
+
+Status Packer::read_generation() {
+  auto said = file_.generation();
+  if (!said) return pass(said);
+  const SamplingOptions& s = said->sampling;
+  header_.sampling = {s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty};
+  if (notices_ != nullptr)
+    notices_->insert(notices_->end(), said->notices.begin(), said->notices.end());
+  return {};
 }
 
 // The one that was asked for, or that of the file's template, if its tokens exist.
@@ -236,6 +249,8 @@ void Packer::write_header(std::span<std::byte> image) {
   header_.eos = vocab_.eos;
   header_.pre_tokenizer = static_cast<uint32_t>(vocab_.pre_tokenizer);
   header_.tokenizer_flags = vocab_.flags;
+  header_.n_ends = static_cast<uint32_t>(vocab_.ends.size());
+  std::ranges::copy(vocab_.ends, header_.ends);
   header_.n_tensors = static_cast<uint32_t>(entries_.size());
   header_.tables_checksum =
       checksum64(image.subspan(sizeof(ImageHeader), header_.weights_begin - sizeof(ImageHeader)));

@@ -1,6 +1,7 @@
 // Tokens and merges as flat tables with their hash indices.
 #include "model/image_vocab.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <optional>
@@ -73,6 +74,7 @@ class VocabBuilder {
   Status merges();
   Status add_merge(const FileVocab::MergeText& text, size_t index);
   Status token_id(const char* what, uint32_t id, uint32_t& out) const;
+  Status ends();
 
   const FileVocab& vocab_;
   Alphabet alphabet_;
@@ -198,6 +200,19 @@ Status VocabBuilder::token_id(const char* what, uint32_t id, uint32_t& out) cons
              std::to_string(id));
 }
 
+// In the file's order, each once.
+Status VocabBuilder::ends() {
+  for (const uint32_t id : vocab_.ends) {
+    uint32_t end = kNoToken;
+    if (auto fine = token_id("an end token", id, end); !fine) return fine;
+    const bool known = end == kNoToken || end == out_.eos || std::ranges::count(out_.ends, end) > 0;
+    if (!known) out_.ends.push_back(end);
+  }
+  if (out_.ends.size() <= kEndsMax) return {};
+  return bad(cat("names ", out_.ends.size(), " end tokens beside the first; at most ", kEndsMax),
+             std::to_string(out_.ends.size()));
+}
+
 Result<VocabTables> VocabBuilder::run() {
   out_.pre_tokenizer = vocab_.pre_tokenizer;
   out_.flags = vocab_.flags;
@@ -207,6 +222,7 @@ Result<VocabTables> VocabBuilder::run() {
   if (done) done = merges();
   if (done) done = token_id("the token bos_token_id", vocab_.bos, out_.bos);
   if (done) done = token_id("the token eos_token_id", vocab_.eos, out_.eos);
+  if (done) done = ends();
   if (!done) return pass(done);
   return std::move(out_);
 }
@@ -214,8 +230,8 @@ Result<VocabTables> VocabBuilder::run() {
 }  // namespace
 
 TokenizerTables VocabTables::view() const {
-  return {text_offsets, texts, kinds, text_slots,    merge_slots,
-          merges,       bos,   eos,   pre_tokenizer, flags};
+  return {text_offsets, texts, kinds,         text_slots, merge_slots, merges,
+          bos,          eos,   pre_tokenizer, flags,      ends};
 }
 
 Result<VocabTables> build_vocab(const FileVocab& vocab) { return VocabBuilder(vocab).run(); }

@@ -23,6 +23,7 @@ struct FileVocab {
   std::vector<uint8_t> kinds;            // [tokens]
   std::vector<MergeText> merges;         // lowest rank first
   uint32_t bos = 0xffffffff, eos = 0xffffffff;
+  std::vector<uint32_t> ends;  // that end an answer, beside eos
 };
 
 struct VocabTables {
@@ -32,6 +33,7 @@ struct VocabTables {
   std::vector<uint32_t> text_slots, merge_slots, merges;
   uint32_t bos, eos, flags;
   PreTokenizer pre_tokenizer;
+  std::vector<uint32_t> ends;
   TokenizerTables view() const;
 };
 

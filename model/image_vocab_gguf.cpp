@@ -206,6 +206,11 @@ Result<FileVocab> GgufVocabReader::run() {
   }
   if (done) done = token_id("tokenizer.ggml.bos_token_id", out_.bos);
   if (done) done = token_id("tokenizer.ggml.eos_token_id", out_.eos);
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    uint32_t end = kNoToken;
+    if (done) done = token_id(key, end);
+    if (end != kNoToken) out_.ends.push_back(end);
+  }
   if (!done) return pass(done);
   return std::move(out_);
 }

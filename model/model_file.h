@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/generation.h"
 #include "model/gguf.h"
 #include "model/image_plan.h"
 #include "model/image_vocab.h"
@@ -23,7 +24,8 @@ class ModelFile {
   virtual const Parameters& parameters() const = 0;
   virtual Result<FileVocab> vocab() const = 0;
   virtual Result<std::string> chat_template() const = 0;  // "" if there is none
-  virtual std::string name() const = 0;                   // for people; "" if there is none
+  virtual Result<FileGeneration> generation() const = 0;
+  virtual std::string name() const = 0;  // for people; "" if there is none
 
   // The name of a tensor in this format, and the tensor (nullptr if there is none).
   virtual std::string name_of(const PlannedTensor& planned) const = 0;

@@ -85,6 +85,7 @@ class GgufModel : public ModelFile {
   Result<std::string> chat_template() const override {
     return optional_text("tokenizer.chat_template");
   }
+  Result<FileGeneration> generation() const override { return gguf_generation(*file_); }
   std::string name() const override {
     return std::string(file_->text("general.name").value_or(""));
   }

@@ -1,4 +1,5 @@
 // A Hugging Face checkpoint as a model: a folder with config.json, tokenizer.json and safetensors.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -14,6 +15,8 @@ namespace polykv {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kGeneration = "generation_config.json";
 
 struct RoleName {
   TensorRole role;
@@ -82,6 +85,9 @@ class HubModel : public ModelFile {
   const Parameters& parameters() const override { return *parameters_; }
   Result<FileVocab> vocab() const override;
   Result<std::string> chat_template() const override;
+  Result<FileGeneration> generation() const override {
+    return hub_generation(generation_, cat("model file ", (folder_ / kGeneration).string()));
+  }
   std::string name() const override { return folder_.filename().string(); }
   std::string name_of(const PlannedTensor& planned) const override;
   const FileTensor* tensor(std::string_view name) const override {
@@ -97,10 +103,10 @@ class HubModel : public ModelFile {
 
  private:
   Status read_tensors();
-  uint32_t token_id(const char* key) const;
+  std::vector<uint32_t> token_ids(const char* key) const;
 
   fs::path folder_;
-  Json config_, tokenizer_, tokenizer_config_;
+  Json config_, tokenizer_, tokenizer_config_, generation_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string_view, FileTensor> tensors_;
   std::optional<HubParameters> parameters_;
@@ -133,7 +139,8 @@ Status HubModel::read() {
   };
   for (const Part& part :
        {Part{"config.json", config_, true}, Part{"tokenizer.json", tokenizer_, true},
-        Part{"tokenizer_config.json", tokenizer_config_, false}}) {
+        Part{"tokenizer_config.json", tokenizer_config_, false},
+        Part{kGeneration, generation_, false}}) {
     if (!part.needed && !fs::exists(folder_ / part.name)) continue;
     auto json = read_json(folder_ / part.name);
     if (!json) return pass(json);
@@ -146,17 +153,22 @@ Status HubModel::read() {
   return parameters_->refuse_others();
 }
 
-// generation_config.json's tokens, or config.json's; of several the first.
-uint32_t HubModel::token_id(const char* key) const {
-  Json generation;
-  if (auto json = read_json(folder_ / "generation_config.json")) generation = std::move(*json);
-  for (const Json* json : {&std::as_const(generation), &config_}) {
-    const Json* id = json->find(key);
-    if (id != nullptr && id->list() != nullptr && !id->list()->empty()) id = &id->list()->front();
-    if (id == nullptr || id->number() == nullptr) continue;
-    if (*id->number() >= 0 && *id->number() < kNoToken) return static_cast<uint32_t>(*id->number());
+// generation_config.json's tokens, or config.json's: one, or a list.
+std::vector<uint32_t> HubModel::token_ids(const char* key) const {
+  std::vector<uint32_t> out;
+  const auto add = [&](const Json& id) {
+    const double* number = id.number();
+    if (number != nullptr && *number >= 0 && *number < kNoToken) {
+      out.push_back(static_cast<uint32_t>(*number));
+    }
+  };
+  for (const Json* json : {&generation_, &config_}) {
+    const Json* said = out.empty() ? json->find(key) : nullptr;
+    if (said == nullptr) continue;
+    add(*said);
+    if (said->list() != nullptr) std::ranges::for_each(*said->list(), add);
   }
-  return kNoToken;
+  return out;
 }
 
 Result<FileVocab> HubModel::vocab() const {
@@ -164,8 +176,12 @@ Result<FileVocab> HubModel::vocab() const {
   auto read = read_hub_vocab(tokenizer_, rows, parameters_->place());
   if (!read) return pass(read);
   vocab_ = std::move(*read);
-  vocab_->vocab.bos = token_id("bos_token_id");
-  vocab_->vocab.eos = token_id("eos_token_id");
+  const auto bos = token_ids("bos_token_id"), eos = token_ids("eos_token_id");
+  if (!bos.empty()) vocab_->vocab.bos = bos.front();
+  if (!eos.empty()) {
+    vocab_->vocab.eos = eos.front();
+    vocab_->vocab.ends.assign(eos.begin() + 1, eos.end());
+  }
   return vocab_->vocab;
 }
 

@@ -127,6 +127,19 @@ Status check_sampling(const SamplingOptions& options) {
   return {};
 }
 
+std::string sampling_text(const SamplingOptions& options) {
+  std::string out = options.temperature == 0 ? "greedy" : cat("temperature ", options.temperature);
+  if (options.temperature != 0) {
+    if (options.top_k != 0) out += cat(", top_k ", options.top_k);
+    if (options.top_p != 1) out += cat(", top_p ", options.top_p);
+    if (options.min_p != 0) out += cat(", min_p ", options.min_p);
+  }
+  if (options.repetition_penalty != 1) {
+    out += cat(", repetition_penalty ", options.repetition_penalty);
+  }
+  return out;
+}
+
 Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(options.seed) {}
 
 // splitmix64 (Steele, Lea, Flood 2014), 53 bits.

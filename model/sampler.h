@@ -21,6 +21,8 @@ struct SamplingOptions {
 };
 // usage error with the field's name, value and range.
 Status check_sampling(const SamplingOptions& options);
+// "greedy", or what is on: "temperature 0.6, top_k 20, top_p 0.95".
+std::string sampling_text(const SamplingOptions& options);
 
 class Sampler {
  public:

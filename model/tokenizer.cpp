@@ -118,6 +118,11 @@ std::string_view Tokenizer::bytes_of(uint32_t token) const {
   return token_text(state_->tables, token);
 }
 
+std::string_view Tokenizer::first_bytes_of(uint32_t token) const {
+  const std::string_view bytes = bytes_of(token);
+  return state_->words ? state_->words->without_prefix(bytes, true) : bytes;
+}
+
 std::string Tokenizer::decode(std::span<const uint32_t> tokens) const {
   std::string out;
   const TokenizerTables& tables = state_->tables;

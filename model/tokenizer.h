@@ -33,6 +33,8 @@ class Tokenizer {
   Result<std::vector<uint32_t>> encode(const std::vector<TextPiece>& pieces) const;
 
   std::string_view bytes_of(uint32_t token) const;  // raw bytes; "" for special tokens
+  // The same of an answer's first token: without the space that encoding puts before a text.
+  std::string_view first_bytes_of(uint32_t token) const;
   // The text that encode() got, but for bytes without a token and U+2581 read as a space.
   std::string decode(std::span<const uint32_t> tokens) const;
   bool is_special(uint32_t token) const;

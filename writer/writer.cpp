@@ -33,6 +33,7 @@ Message image_message(const ModelImage& image, const std::vector<std::string>& n
   message.set("fingerprint", to_hex(image.fingerprint()))
       .set("name", image.name())
       .set("positions", static_cast<int64_t>(image.config().n_positions))
+      .set("sampling", sampling_text(image.sampling()))
       .set("layers", int64_t{image.config().n_layers})
       .set("kv_heads", int64_t{image.config().n_kv_heads})
       .set("head_dim", int64_t{image.config().head_dim})

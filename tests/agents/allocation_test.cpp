@@ -5,6 +5,7 @@
 #include <new>
 
 #include "agents/stream.h"
+#include "model/logprobs.h"
 #include "model/sampler.h"
 #include "tests/agents/made_up_context.h"
 #include "tests/agents/small_pool.h"
@@ -91,6 +92,16 @@ TEST(WindowsAllocation, attention_of_layers_with_a_window_takes_no_memory) {
           suffixes.data());
     }
   }
+  EXPECT_EQ(allocations - before, 0);
+}
+
+TEST_F(AllocationTest, logprobs_take_no_memory) {
+  Logprobs logprobs(model_->image.config().n_vocab, Logprobs::kTopMax);
+  std::vector<float> logits(model_->image.config().n_vocab);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i % 977);
+  const int before = allocations;
+  logprobs.keep(logits);
+  for (uint32_t token = 0; token < 8; ++token) (void)logprobs.of(token);
   EXPECT_EQ(allocations - before, 0);
 }
 

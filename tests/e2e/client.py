@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import math
 import os
 import re
 import signal
@@ -63,6 +64,25 @@ class Readme(Case):
 
 
 class Answers(Case):
+
+    def test_logprobs_come_with_each_token_and_change_none(self):
+        plain = self.main.ask("What is this?", max_tokens=8)
+        told = self.main.ask("What is this?", max_tokens=8, logprobs=True, top_logprobs=3)
+        self.assertEqual((told.token_ids, plain.logprobs), (plain.token_ids, ()))
+        self.assertEqual(tuple(one.token for one in told.logprobs), told.token_ids)
+        self.assertEqual("".join(one.text for one in told.logprobs), told.text)
+        for one in told.logprobs:  # greedy: the likeliest, and the shares of few
+            self.assertEqual((one.top[0].token, one.top[0].logprob), (one.token, one.logprob))
+            self.assertLessEqual(sum(math.exp(other.logprob) for other in one.top), 1.001)
+            self.assertEqual(len(one.top), 3)
+        asked = self.ask("What is this?", "--max-tokens", 8, "--top-logprobs", 1)
+        self.assertEqual([one["token"] for one in asked["logprobs"]], list(told.token_ids))
+        lines, _ = self.polykv("ask", "--runtime", self.runtime, "--max-tokens", 8, "--logprobs",
+                               "What is this?")
+        self.assertEqual(lines.count(f"{told.logprobs[0].logprob:.4f}"), 1)
+
+    def test_the_model_says_how_it_is_sampled(self):
+        self.assertEqual(self.client.status().models[0].sampling, "greedy")
 
     def test_blocking_streamed_and_awaited_are_the_same_tokens(self):
         one = self.main.ask("What is this?", agent="a01", max_tokens=16)

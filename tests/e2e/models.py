@@ -1,6 +1,8 @@
 """Several models in one runtime: each with a writer, pools and agents of its own."""
 
+import json
 import pathlib
+import shutil
 import unittest
 
 import harness
@@ -30,6 +32,29 @@ class TwoModels(harness.Case):
         said = self.ask("What?", "--model", "other", code=harness.VERSION_GONE)
         self.assertIn("'other'", said)
         self.assertIn("main", said)
+
+    def test_answers_are_sampled_as_the_models_file_says_unless_the_request_says_otherwise(self):
+        folder = self.dir / "drawn"
+        shutil.copytree(harness.SOURCE / "tests/fixtures/hub_llama", folder)
+        config = json.loads((folder / "generation_config.json").read_text())
+        config.update(do_sample=True, temperature=1.5, top_k=400)
+        (folder / "generation_config.json").write_text(json.dumps(config))
+        self.up("--model", f"drawn={folder}")
+        self.create("drawn", self.file("text", "The terms of this license."))
+        self.polykv("agent", "start", "-n", 1, "--model", "drawn", "--runtime", self.runtime)
+        says = {model["model"]: model["sampling"] for model in self.status()["models"]}
+        self.assertEqual(says["drawn"], "temperature 1.5, top_k 400")
+        self.assertIn("temperature 1.5", self.polykv("status", "--runtime", self.runtime)[0])
+
+        def tokens(*arguments):
+            return self.ask("What?", "--model", "drawn", "--max-tokens", 12, "--min-tokens", 12,
+                            *arguments)["token_ids"]
+        drawn, greedy = tokens(), tokens("--temperature", 0)
+        self.assertNotEqual(drawn, greedy)
+        self.assertEqual(tokens(), drawn, "seeds stay what they are")
+        self.assertNotEqual(tokens("--seed", 1), drawn)
+        self.assertEqual(tokens("--seed", 1, "--temperature", 0), greedy)
+        self.assertEqual(tokens("--top-k", 1), greedy)
 
     def create(self, model, path):
         """There is no command that makes a second pool: a client does."""

@@ -20,7 +20,7 @@ Answer answered(const std::string& agent, int64_t pid, const std::string& text) 
   done.set("attach_ms", 12.5).set("ttft_ms", 80.25).set("tokens_per_s", 9.5);
   done.set("private_bytes", 4'000'000).set("peak_private_bytes", 5'600'000);
   done.set("suffix_bytes", 100).set("token_ids", std::vector<int64_t>{5, 6, 7});
-  return {"What?", done, {}, agent, pid};
+  return {"What?", done, {}, agent, pid, {}};
 }
 
 Answer died(const std::string& agent, int64_t pid) {
@@ -28,7 +28,7 @@ Answer died(const std::string& agent, int64_t pid) {
                     cat("agent ", agent, " (pid ", pid, ") ended: killed by signal 9 (Killed)"),
                     "killed by signal 9 (Killed)",
                     {}};
-  return {"And?", std::nullopt, error, agent, pid};
+  return {"And?", std::nullopt, error, agent, pid, {}};
 }
 
 Message a_model(int writer_restarts) {

@@ -94,6 +94,16 @@ const Spoil kSpoils[] = {
      "tensor embedding"},
     {"Abi", [](RawImage& r) { r.put(offsetof(ImageHeader, abi), uint32_t{99}); }, "version is 99"},
     {"Bos", [](RawImage& r) { r.put(offsetof(ImageHeader, bos), uint32_t{16}); }, "16"},
+    {"Ends", [](RawImage& r) { r.put(offsetof(ImageHeader, n_ends), uint32_t{9}); },
+     "end tokens is 9"},
+    {"End",
+     [](RawImage& r) {
+       r.put(offsetof(ImageHeader, n_ends), uint32_t{1});
+       r.put(offsetof(ImageHeader, ends), uint32_t{16});
+     },
+     "special token 16"},
+    {"Sampling", [](RawImage& r) { r.put(offsetof(ImageHeader, sampling), -1.0F); },
+     "temperature is -1"},
     {"PreTokenizer", [](RawImage& r) { r.put(offsetof(ImageHeader, pre_tokenizer), uint32_t{9}); },
      "pre-tokenizer is 9"},
     {"WeightsBeginPastTheEnd",

@@ -80,6 +80,21 @@ class Requests(Case):
         self.assertEqual((answer.text, answer.token_ids, answer.version), ("So.", (5, 6, 7), 1))
         self.assertEqual(answer.request, self.fake.seen[-1]["id"])
 
+    def test_logprobs_of_all_tokens_are_in_the_answer(self):
+        other = {"token": 9, "text": " a", "logprob": -0.25}
+        first = {"token": 5, "text": "\ufffd", "bytes": [195], "logprob": -0.5, "top": [other]}
+        second = {"token": 6, "text": "b", "logprob": 0}
+        self.script["generate"] = lambda _: [
+            ("token", {"text": "", "logprobs": [first]}), ("token", {"logprobs": [second]}),
+            ("token", {"logprobs": None}), ("done", {"logprobs": None})]
+        wanted = (polykv.TokenLogprob(5, "\ufffd", -0.5, (195,),
+                                      (polykv.TokenChoice(9, " a", -0.25),)),
+                  polykv.TokenLogprob(6, "b", 0))
+        answer = self.main.ask("Why?", logprobs=True, top_logprobs=1)
+        self.assertEqual((self.sent()["logprobs"], self.sent()["top_logprobs"]), (True, 1))
+        self.assertEqual(answer.logprobs, wanted)
+        self.assertEqual(self.main.stream("Why?", logprobs=True).finish().logprobs, wanted)
+
     def test_ask_takes_messages_and_refuses_what_is_no_generation(self):
         self.script["generate"] = lambda _: [("done", {})]
         said = [{"role": "user", "content": "Why?"}]

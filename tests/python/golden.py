@@ -3,17 +3,21 @@
 _MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 _SAMPLING = {"max_tokens": 8, "min_tokens": 1, "temperature": 0.5, "top_k": 4, "top_p": 0.9,
              "min_p": 0.1, "repetition_penalty": 1.1, "seed": "18446744073709551615",
-             "stop": ["\n"], "ignore_eos": False}
+             "stop": ["\n"], "ignore_eos": False, "logprobs": True, "top_logprobs": 2}
+_CHOICE = {"token": 5, "text": "\ufffd", "bytes": [195], "logprob": -0.5}
+_LOGPROBS = [{**_CHOICE, "top": [_CHOICE]}]
 _POOL = {"pool": "main", "model": "small"}
 _DEADLINE = {"deadline_seconds": 60}
 
 OBJECTS = {
     "chat_message": _MESSAGES[0],
     "group_member": {"agent": "a01", "seed": "1", "prompt": "Why?"},
+    "token_choice": _CHOICE,
+    "token_logprob": _LOGPROBS[0],
     "version_status": {"version": 1, "tokens": 9, "leases": 1, "pinned": True},
     "model_status": {"model": "small", "name": "Small 1M", "fingerprint": "ab" * 16,
-                     "image_bytes": 10**8, "positions": 8192, "writer_pid": 11,
-                     "writer_state": "ready", "writer_restarts": 0},
+                     "image_bytes": 10**8, "positions": 8192, "sampling": "greedy",
+                     "writer_pid": 11, "writer_state": "ready", "writer_restarts": 0},
     "agent_status": {"agent": "a01", "pid": 12, "state": "idle", "model": "small", "pool": "main",
                      "version": 1, "kernel": "ref", "attach_ms": 1.5, "private_bytes": 10**6,
                      "tokens": 5, "tokens_per_s": 9.5, "restarts": 0, "lanes": 15, "running": 3,
@@ -64,12 +68,13 @@ ANSWERS = {
     "agent_born": {**_POOL, "agent": "a01", "pid": 12, "version": 1, "restarts": 0},
     "agent_ended": {**_POOL, "agent": "a01", "pid": 12, "story": "killed by signal 9"},
     "progress": {"job": "1", "phase": "prefill", "done": 1, "all": 2, "rate": 9.5},
-    "token": {"agent": "a01", "pool": "main", "member": 0, "text": "Bec"},
+    "token": {"agent": "a01", "pool": "main", "member": 0, "text": "Bec",
+              "logprobs": _LOGPROBS},
     "done": {"agent": "a01", "pid": 12, "model": "small", "pool": "main", "version": 1,
              "member": 0, "reason": "eos", "text": "Because.", "prompt_tokens": 14,
              "reused_tokens": 0, "tokens": 3, "attach_ms": 1.5, "ttft_ms": 2.5,
              "tokens_per_s": 9.5, "private_bytes": 10**6, "peak_private_bytes": 10**6,
-             "suffix_bytes": 4096, "token_ids": [5, 6, 7]},
+             "suffix_bytes": 4096, "token_ids": [5, 6, 7], "logprobs": _LOGPROBS},
     "snapshot": {"seq": "1", "agent_seq": "2", "token_seq": "3", "pid": 10,
                  "budget_bytes": 10**9, "held_bytes": 10**8, "evicted_pools": 0,
                  "fallbacks": ["a kernel failed"], "models": [OBJECTS["model_status"]],
@@ -95,8 +100,10 @@ INNER = {
     "scores": {"rows": 2, "vocab": 49152},
     "writer_hello": {"pid": 11, "model": "small"},
     "pack": {"path": "/models/small.gguf"},
-    "image": {"fingerprint": "ab" * 16, "name": "Small 1M", "positions": 8192, "bytes": 10**8,
-              "layers": 30, "kv_heads": 3, "head_dim": 64, "notices": ["F32 becomes bf16"]},
+    "image": {"fingerprint": "ab" * 16, "name": "Small 1M", "positions": 8192,
+              "sampling": "greedy", "bytes": 10**8,
+              "layers": 30, "kv_heads": 3, "head_dim": 64, "window": 512,
+              "window_period": 6, "notices": ["F32 becomes bf16"]},
     "have": {"fingerprint": "ab" * 16},
     "drop_job": {"job": "1"},
     "tokens": {"job": "1", "count": 9},

@@ -12,7 +12,7 @@ from .errors import (AgentLost, BadAgentCount, BadMessage, BadText, Cancelled, C
 from .sync import Client, Conversation, Pool, Stream
 from .values import (AgentBorn, AgentEnded, AgentStatus, Answer, Committed, Event, GroupAnswer,
                      GroupStarted, Member, ModelStatus, PoolDropped, PoolReady, PoolStatus,
-                     Progress, Snapshot, TokenText, VersionStatus)
+                     Progress, Snapshot, TokenChoice, TokenLogprob, TokenText, VersionStatus)
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ __all__ = [
     "Cancelled", "Client", "Committed", "Conflict", "ContextTooLong", "Conversation", "Event",
     "Forbidden", "GroupAnswer", "GroupStarted", "Member", "MemoryLimit", "ModelStatus",
     "NotRunning", "Options", "PathTooLong", "PolykvError", "Pool", "PoolDropped", "PoolReady",
-    "PoolStatus", "Progress", "ProtocolVersion", "Snapshot", "Stream", "TimedOut", "TokenText",
-    "UnknownCodec", "UsageError", "VersionGone", "VersionStatus", "WriterLost", "aconnect",
-    "connect",
+    "PoolStatus", "Progress", "ProtocolVersion", "Snapshot", "Stream", "TimedOut", "TokenChoice",
+    "TokenLogprob", "TokenText", "UnknownCodec", "UsageError", "VersionGone", "VersionStatus",
+    "WriterLost", "aconnect", "connect",
 ]

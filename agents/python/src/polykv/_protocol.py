@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
     deadline: float  # seconds, then the work is stopped and TimedOut raised
     max_tokens: int  # 256
     min_tokens: int
-    temperature: float  # 0: greedy
+    temperature: float  # 0: greedy; this and the next four are by default as the model says
     top_k: int
     top_p: float
     min_p: float
@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     seed: int
     stop: Sequence[str]
     ignore_eos: bool
+    logprobs: bool  # how likely each token was: `Answer.logprobs`
+    top_logprobs: int  # 0..20: and so many of the likeliest in its place
 
 
 def default_runtime() -> str:
@@ -190,23 +192,43 @@ class EventOrder:
         return True
 
 
+class Logprobs:
+    """What the `token` messages of one generation say of its tokens."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Message] = []
+
+    def take(self, part: Message) -> None:
+        if part["type"] == "token":
+            self._tokens += part.get("logprobs", ())
+
+    def answer(self, done: Message) -> Answer:
+        """The answer, with all of them."""
+        return read(Answer, {**done, "logprobs": self._tokens})
+
+
 class GroupParts:
     """What has come for the members of a group."""
 
     def __init__(self, count: int) -> None:
         self.answers: list[Answer | PolykvError | None] = [None] * count
         self.agents: tuple[str, ...] = ()
+        self._logprobs = [Logprobs() for _ in range(count)]
 
     def take(self, message: Message) -> None:
         if message["type"] == "group_started":
             self.agents = tuple(message["agents"])
-        elif message["type"] in ("done", "error"):
+        elif message["type"] in ("token", "done", "error"):
             member = message.get("member")
             if not isinstance(member, int) or not 0 <= member < len(self.answers):
                 raise BadMessage(f"the runtime answered for member {member} of a group of "
                                  f"{len(self.answers)}", value=str(member))
+            if message["type"] == "token":
+                self._logprobs[member].take(message)
+                return
             failed = message["type"] == "error"
-            self.answers[member] = error_of(message) if failed else read(Answer, message)
+            self.answers[member] = (error_of(message) if failed
+                                    else self._logprobs[member].answer(message))
 
     def result(self, done: Message) -> GroupAnswer:
         """The group's end, once every member has had one."""

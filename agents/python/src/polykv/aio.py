@@ -226,7 +226,8 @@ class AsyncPool:
         """One generation: `prompt`, or `messages` as {"role": …, "content": …}, after the text of
         the pool. The names of the options are the protocol's."""
         message = protocol.generate(self._fields, prompt, messages, options)
-        return read(Answer, await self.client._call(message, "done"))
+        logprobs = protocol.Logprobs()
+        return logprobs.answer(await self.client._call(message, "done", on_part=logprobs.take))
 
     async def stream(self, prompt: str | None = None, *,
                      messages: Sequence[Message] | None = None,
@@ -277,6 +278,7 @@ class AsyncStream:
         """Use `AsyncPool.stream`."""
         self.request = exchange.request
         self._client, self._message, self._exchange = client, message, exchange
+        self._logprobs = protocol.Logprobs()
         self._answer: Answer | PolykvError | None = None
 
     @property
@@ -301,8 +303,9 @@ class AsyncStream:
             self._answer = error
             raise
         if not self._exchange.ended:
+            self._logprobs.take(part)
             return str(part["text"])
-        self._answer = read(Answer, part)
+        self._answer = self._logprobs.answer(part)
         raise StopAsyncIteration
 
     async def finish(self) -> Answer:

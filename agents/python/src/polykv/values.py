@@ -39,6 +39,27 @@ def _request() -> Any:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """A token and the natural logarithm of its share, over the whole vocabulary, as the model gave
+    it. `bytes` are there where the token is no whole characters, and `text` then is not exact."""
+    token: int
+    text: str
+    logprob: float
+    bytes: tuple[int, ...] = dataclasses.field(default=(), metadata={"convert": tuple})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer; `top` are the likeliest ones in its place, the likeliest first."""
+    token: int
+    text: str
+    logprob: float
+    bytes: tuple[int, ...] = dataclasses.field(default=(), metadata={"convert": tuple})
+    top: tuple[TokenChoice, ...] = dataclasses.field(
+        default=(), metadata={"convert": _many(TokenChoice)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
     """A finished generation. `request` is what `commit` and `cancel` take."""
     text: str
@@ -52,6 +73,8 @@ class Answer:
     model: str = ""
     reused_tokens: int = 0  # of the prompt: computed for an earlier turn, not again
     token_ids: tuple[int, ...] = dataclasses.field(default=(), metadata={"convert": tuple})
+    logprobs: tuple[TokenLogprob, ...] = dataclasses.field(  # one a token, where asked for
+        default=(), metadata={"convert": _many(TokenLogprob)})
     member: int | None = None  # its number in a group
     attach_ms: float = 0.0
     ttft_ms: float = 0.0  # from the start to the first token
@@ -252,6 +275,7 @@ class ModelStatus:
     writer_pid: int
     writer_state: str
     writer_restarts: int
+    sampling: str = ""  # of a request that says nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
