@@ -12,6 +12,7 @@ enum class RopeScaling : uint32_t {
   none = 0,
   linear = 1,  // all divided by rope_factor
   llama3 = 2,  // long waves divided by rope_factor, short ones kept, those between mixed
+  yarn = 3,    // the same, mixed along the pairs, and longer vectors (arXiv 2309.00071)
 };
 
 // What a family adds to the Llama 2 block. Bits of ModelConfig::features; stored: never renumber.
@@ -36,11 +37,12 @@ struct ModelConfig {
   uint32_t features = 0;          // kQkvBias | …
   RopeScaling rope_scaling = RopeScaling::none;
   float rope_factor = 1;
-  float rope_low = 0, rope_high = 0;  // llama3: waves per rope_positions where mixing begins, ends
-  uint32_t rope_positions = 0;        // llama3: the context length before scaling
+  float rope_low = 0, rope_high = 0;  // waves per rope_positions where mixing begins, ends
+  uint32_t rope_positions = 0;        // the context length before scaling
   LayerWindows windows;
   float rope_local_base = 0;  // RoPE of layers with a window, never scaled; 0: as in the others
-  uint32_t reserved[11] = {};
+  float rope_attention = 1;   // yarn: by what rotated vectors grow, q and k alike
+  uint32_t reserved[10] = {};
 
   bool has(uint32_t feature) const { return (features & feature) != 0; }
 };

@@ -28,6 +28,12 @@ constexpr KeyName kNames[] = {
     {"rope.scaling.factor", "factor", true},
     {"rope.scaling.low_freq_factor", "low_freq_factor", true},
     {"rope.scaling.high_freq_factor", "high_freq_factor", true},
+    {"rope.scaling.attention_factor", "attention_factor", true},
+    {"rope.scaling.yarn_beta_fast", "beta_fast", true},
+    {"rope.scaling.yarn_beta_slow", "beta_slow", true},
+    {"rope.scaling.mscale", "mscale", true},
+    {"rope.scaling.mscale_all_dim", "mscale_all_dim", true},
+    {"rope.scaling.truncate", "truncate", true},
     {"rope.scaling.original_context_length", "original_max_position_embeddings", true},
 };
 

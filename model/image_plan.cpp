@@ -88,13 +88,18 @@ std::optional<std::string> out_of(const Range& r) {
 
 std::optional<std::string> check_rope(const ModelConfig& c) {
   const auto scaling = static_cast<uint32_t>(c.rope_scaling);
-  if (scaling > static_cast<uint32_t>(RopeScaling::llama3)) {
+  if (scaling > static_cast<uint32_t>(RopeScaling::yarn)) {
     return cat("the RoPE scaling is of the unknown kind ", scaling);
   }
   if (!std::isfinite(c.rope_factor) || c.rope_factor < 1e-3F || c.rope_factor > 1e6F) {
     return cat("the RoPE factor is ", c.rope_factor, "; expected 0.001 to 1e6");
   }
-  if (c.rope_scaling != RopeScaling::llama3) return std::nullopt;
+  if (!std::isfinite(c.rope_attention) || c.rope_attention < 1e-2F || c.rope_attention > 1e2F) {
+    return cat("the RoPE attention factor is ", c.rope_attention, "; expected 0.01 to 100");
+  }
+  if (c.rope_scaling != RopeScaling::llama3 && c.rope_scaling != RopeScaling::yarn) {
+    return std::nullopt;
+  }
   const bool ascending = std::isfinite(c.rope_low) && std::isfinite(c.rope_high) &&
                          c.rope_low > 0 && c.rope_low < c.rope_high;
   if (ascending && c.rope_positions > 0) return std::nullopt;

@@ -2,6 +2,7 @@
 // 5e-4.
 #include "model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -19,6 +20,34 @@ double llama3_scaled(double frequency, const ModelConfig& config) {
   return (1 - kept) * frequency / config.rope_factor + kept * frequency;
 }
 
+// YaRN: the pair, counted with fractions, whose wave the original context holds `waves` times.
+double yarn_pair(double waves, const ModelConfig& config) {
+  return config.head_dim * std::log(config.rope_positions / (waves * 2 * std::numbers::pi)) /
+         (2 * std::log(double{config.rope_base}));
+}
+
+// Pairs before the one of rope_high waves are kept, those behind that of rope_low stretched.
+double yarn_scaled(double frequency, uint32_t pair, const ModelConfig& config) {
+  const double first = std::max(std::floor(yarn_pair(config.rope_high, config)), 0.0);
+  double last = std::min(std::ceil(yarn_pair(config.rope_low, config)), config.head_dim - 1.0);
+  if (last == first) last += 0.001;
+  const double stretched = std::clamp((pair - first) / (last - first), 0.0, 1.0);
+  return frequency / config.rope_factor * stretched + frequency * (1 - stretched);
+}
+
+double scaled(double frequency, uint32_t pair, const ModelConfig& config) {
+  switch (config.rope_scaling) {
+    case RopeScaling::linear:
+      return frequency / config.rope_factor;
+    case RopeScaling::llama3:
+      return llama3_scaled(frequency, config);
+    case RopeScaling::yarn:
+      return yarn_scaled(frequency, pair, config);
+    default:
+      return frequency;
+  }
+}
+
 // The configuration of layers with a window, as if all were such.
 ModelConfig local(const ModelConfig& config) {
   ModelConfig out = config;
@@ -34,18 +63,14 @@ std::vector<double> rope_frequencies(const ModelConfig& config) {
   out.reserve(config.head_dim / 2);
   for (uint32_t i = 0; i < config.head_dim / 2; ++i) {
     const double plain = std::pow(double{config.rope_base}, -2.0 * i / config.head_dim);
-    if (config.rope_scaling == RopeScaling::llama3) {
-      out.push_back(llama3_scaled(plain, config));
-    } else {
-      out.push_back(config.rope_scaling == RopeScaling::linear ? plain / config.rope_factor
-                                                               : plain);
-    }
+    out.push_back(scaled(plain, i, config));
   }
   return out;
 }
 
 Rope::Rope(const ModelConfig& config)
     : frequencies_(rope_frequencies(config)),
+      length_(config.rope_scaling == RopeScaling::yarn ? config.rope_attention : 1),
       head_dim_(config.head_dim),
       interleaved_(config.rope_interleaved != 0) {}
 
@@ -60,8 +85,8 @@ void Rope::rotate(float* x, uint32_t n_heads, int64_t position) const {
 void Rope::angles(int64_t position, float* cos, float* sin) const {
   for (uint32_t i = 0; i < head_dim_ / 2; ++i) {
     const double angle = static_cast<double>(position) * frequencies_[i];
-    cos[i] = static_cast<float>(std::cos(angle));
-    sin[i] = static_cast<float>(std::sin(angle));
+    cos[i] = static_cast<float>(length_ * std::cos(angle));
+    sin[i] = static_cast<float>(length_ * std::sin(angle));
   }
 }
 

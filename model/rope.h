@@ -15,11 +15,12 @@ class Rope {
  public:
   // That of layers that see all.
   explicit Rope(const ModelConfig& config);
-  // Rotates `n_heads` heads of one token by `position` (may be negative: an offset). x: [n_heads,
-  // head_dim].
+  // Turns `n_heads` heads of one token by `position` (may be negative: an offset) and leaves their
+  // length. x: [n_heads, head_dim].
   void rotate(float* x, uint32_t n_heads, int64_t position) const;
 
-  // The same in two steps, for callers that rotate many heads by one position.
+  // What a token at `position` gets, in two steps, for callers that rotate many heads by one
+  // position: turned, and grown by the configuration's factor.
   // cos, sin: [head_dim / 2] of the angles of `position`.
   void angles(int64_t position, float* cos, float* sin) const;
   void apply(float* x, uint32_t n_heads, const float* cos, const float* sin) const;
@@ -27,6 +28,7 @@ class Rope {
  private:
   void turn_pair(float* x, uint32_t n_heads, uint32_t pair, float cos, float sin) const;
   std::vector<double> frequencies_;  // [head_dim / 2]
+  double length_;                    // by what a vector grows
   uint32_t head_dim_;
   bool interleaved_;
 };

@@ -128,6 +128,36 @@ TEST(Family, RopeFactorsOfAFileAreLlama3sScaling) {
   EXPECT_EQ(found.rope_positions, 8192U);
 }
 
+TEST(Family, YarnIsReadWithItsDefaultsAndStretchesThePositions) {
+  GgufWriter file = test::tiny_model();
+  file.text("llama.rope.scaling.type", "yarn");
+  file.f32("llama.rope.scaling.factor", 4);
+  const ModelConfig found = mapped(file).config();
+  EXPECT_EQ(found.rope_scaling, RopeScaling::yarn);
+  EXPECT_EQ(found.rope_factor, 4);
+  EXPECT_EQ(found.rope_low, 1);
+  EXPECT_EQ(found.rope_high, 32);
+  EXPECT_EQ(found.rope_positions, 128U);
+  EXPECT_EQ(found.n_positions, 512U);
+  EXPECT_NEAR(found.rope_attention, 1.138629436, 1e-6);
+}
+
+TEST(Family, YarnsNumbersAreTakenFromTheFile) {
+  GgufWriter file = test::tiny_model();
+  file.text("llama.rope.scaling.type", "yarn");
+  file.f32("llama.rope.scaling.factor", 2);
+  file.u32("llama.rope.scaling.original_context_length", 64);
+  file.f32("llama.rope.scaling.yarn_beta_fast", 16);
+  file.f32("llama.rope.scaling.yarn_beta_slow", 2);
+  file.f32("llama.rope.scaling.attn_factor", 0.5F);
+  const ModelConfig found = mapped(file).config();
+  EXPECT_EQ(found.rope_low, 2);
+  EXPECT_EQ(found.rope_high, 16);
+  EXPECT_EQ(found.rope_positions, 64U);
+  EXPECT_EQ(found.n_positions, 128U);
+  EXPECT_NEAR(found.rope_attention, 0.5 * (1 + 0.1 * std::log(2.0)), 1e-6);
+}
+
 TEST(Family, LinearRopeScalingIsRead) {
   GgufWriter file = test::tiny_model();
   file.text("llama.rope.scaling.type", "linear");

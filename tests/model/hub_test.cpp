@@ -152,8 +152,14 @@ const Refusal kRefusals[] = {
      "sliding_window"},
     {"Activation", [](const SpoiltHub& h) { config(h, "hidden_act", "relu"); }, kUnsupported,
      "relu"},
-    {"RopeType", [](const SpoiltHub& h) { config(h, "rope_parameters", {{"rope_type", "yarn"}}); },
-     kUnsupported, "yarn"},
+    {"RopeType",
+     [](const SpoiltHub& h) { config(h, "rope_parameters", {{"rope_type", "longrope"}}); },
+     kUnsupported, "longrope"},
+    {"YarnVariant",
+     [](const SpoiltHub& h) {
+       config(h, "rope_parameters", {{"rope_type", "yarn"}, {"factor", 4}, {"mscale", 0.7}});
+     },
+     kUnsupported, "mscale"},
     {"Quantised", [](const SpoiltHub& h) { config(h, "quantization_config", {{"bits", 4}}); },
      kUnsupported, "quantization_config"},
     {"LayerTypes",

@@ -85,9 +85,21 @@ const Refusal kRefusals[] = {
      kUnsupported,
      {"rope_freqs.weight"}},
     {"RopeScaling",
-     [](GgufWriter& f) { f.text("llama.rope.scaling.type", "yarn"); },
+     [](GgufWriter& f) { f.text("llama.rope.scaling.type", "longrope"); },
      kUnsupported,
-     {"yarn"}},
+     {"longrope"}},
+    {"YarnOfAnotherKind",
+     [](GgufWriter& f) {
+       f.text("llama.rope.scaling.type", "yarn");
+       f.f32("llama.rope.scaling.factor", 4);
+       f.f32("llama.rope.scaling.yarn_log_multiplier", 0.1F);
+     },
+     kUnsupported,
+     {"yarn", "llama.rope.scaling.yarn_log_multiplier"}},
+    {"YarnWithoutAFactor",
+     [](GgufWriter& f) { f.text("llama.rope.scaling.type", "yarn"); },
+     kBad,
+     {"llama.rope.scaling.factor"}},
     {"RopeFactorAbsurd",
      [](GgufWriter& f) { f.f32("llama.rope.scaling.factor", -4); },
      kBad,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <random>
 
 namespace polykv {
@@ -121,6 +122,73 @@ TEST(Rope, Llama3ScalesLongWavesOnly) {
   for (const auto& [pair, frequency] : expected) {
     EXPECT_NEAR(found[pair], frequency, 2e-6 * frequency) << pair;
   }
+}
+
+struct Yarn {
+  uint32_t head_dim, positions;
+  float base, factor, fast, slow;
+  std::vector<double> frequencies;  // of every head_dim/16th pair
+};
+
+// Computed by _compute_yarn_parameters of transformers 5.23.
+const Yarn kYarns[] = {
+    {128,
+     32768,
+     1e6F,
+     4,
+     32,
+     1,
+     {1.0, 0.177827941, 0.0316227766, 0.00537532149, 0.000602941176, 4.44569853e-05, 7.90569415e-06,
+      1.40585331e-06}},
+    {64,
+     2048,
+     1e4F,
+     16,
+     8,
+     2,
+     {1.0, 0.316227766, 0.1, 0.0316227766, 0.00375, 0.000197642354, 6.25e-05, 1.97642354e-05}},
+};
+
+ModelConfig yarn_config(const Yarn& yarn) {
+  ModelConfig config = config_of(false);
+  config.head_dim = yarn.head_dim;
+  config.rope_base = yarn.base;
+  config.rope_scaling = RopeScaling::yarn;
+  config.rope_factor = yarn.factor;
+  config.rope_high = yarn.fast;
+  config.rope_low = yarn.slow;
+  config.rope_positions = yarn.positions;
+  config.rope_attention = 1.5F;
+  return config;
+}
+
+TEST(Rope, YarnHasTheFrequenciesOfTransformers) {
+  for (const Yarn& yarn : kYarns) {
+    const auto found = rope_frequencies(yarn_config(yarn));
+    ASSERT_EQ(found.size(), yarn.head_dim / 2);
+    for (size_t i = 0; i < yarn.frequencies.size(); ++i) {
+      const double wanted = yarn.frequencies[i];
+      EXPECT_NEAR(found[i * yarn.head_dim / 16], wanted, 1e-7 * wanted)
+          << yarn.head_dim << " " << i;
+    }
+  }
+}
+
+TEST(Rope, YarnsVectorsGrowOnceHoweverOftenTheyAreMoved) {
+  const Rope rope(yarn_config(kYarns[1]));
+  const auto x = random_heads(1, 5);
+  std::vector<float> cos(32), sin(32);
+  auto moved = x, direct = x;
+  rope.angles(700, cos.data(), sin.data());
+  rope.apply(moved.data(), 1, cos.data(), sin.data());
+  const auto length = [](const std::vector<float>& v) {
+    return std::sqrt(std::inner_product(v.begin(), v.end(), v.begin(), 0.0));
+  };
+  EXPECT_NEAR(length(moved), 1.5 * length(x), 1e-5 * length(x));
+  rope.rotate(moved.data(), 1, -200);
+  rope.angles(500, cos.data(), sin.data());
+  rope.apply(direct.data(), 1, cos.data(), sin.data());
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(moved[i], direct[i], 1e-5);
 }
 
 TEST(Rope, LinearScalingStretchesAllWaves) {
