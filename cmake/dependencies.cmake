@@ -9,6 +9,12 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(zmq REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+# Its archive where there is one: an agent that seldom meets a combining character loads no library for it.
+find_path(POLYKV_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(POLYKV_UTF8PROC NAMES libutf8proc.a utf8proc REQUIRED)
+add_library(utf8proc UNKNOWN IMPORTED)
+set_target_properties(utf8proc PROPERTIES IMPORTED_LOCATION ${POLYKV_UTF8PROC}
+                      INTERFACE_INCLUDE_DIRECTORIES ${POLYKV_UTF8PROC_INCLUDE})
 
 # The package's own config file wants a CUDA toolchain and links its CUDA libraries; the prefill needs two
 # CPU libraries and the headers, so they are imported here by hand.

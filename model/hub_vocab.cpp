@@ -14,6 +14,11 @@ constexpr std::string_view kCases =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})";
 constexpr std::string_view kRest = R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+constexpr std::string_view kTekken =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 class HubVocabReader {
  public:
   HubVocabReader(const Json& file, uint32_t n_vocab, const std::string& place)
@@ -31,7 +36,7 @@ class HubVocabReader {
   }
   Status model();
   Status byte_level();
-  Status byte_level_normalizer() const;
+  Status byte_level_normalizer();
   Status sentencepiece();
   Status spaces();
   Status post_processor();
@@ -74,11 +79,11 @@ Status HubVocabReader::model() {
   return model_->flag_of("byte_fallback", false) ? sentencepiece() : byte_level();
 }
 
-// Unicode's composed form is not made: texts are taken as they are (README, "Limits").
-Status HubVocabReader::byte_level_normalizer() const {
+Status HubVocabReader::byte_level_normalizer() {
   for (const Json* step : steps("normalizer", "normalizers")) {
     const std::string_view type = step->text_of("type");
     if (type != "NFC") return unsupported(cat("the normalizer ", type, " is not supported"), type);
+    out_.vocab.flags |= kComposed;
   }
   return {};
 }
@@ -108,6 +113,8 @@ Status HubVocabReader::byte_level() {
     out_.vocab.pre_tokenizer = PreTokenizer::llama3;
   } else if (splits && regex == cat(kCases, kRest)) {
     out_.vocab.pre_tokenizer = PreTokenizer::qwen2;
+  } else if (splits && regex == kTekken) {
+    out_.vocab.pre_tokenizer = PreTokenizer::tekken;
   } else {
     return refuse();
   }

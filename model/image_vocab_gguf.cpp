@@ -67,16 +67,16 @@ Status GgufVocabReader::no_flag(const char* key) const {
 Status GgufVocabReader::byte_level() {
   auto name = file_.text("tokenizer.ggml.pre");
   if (!name) return pass(name);
-  const auto known = find_pre_tokenizer(*name);
-  if (!known) {
+  const PreTokenizerName* known = find_pre_tokenizer(*name);
+  if (known == nullptr) {
     return fail(ErrorCode::unsupported_model,
                 cat("model file ", out_.path, ": tokenizer.ggml.pre is ", printable(*name),
                     "; this build knows ", pre_tokenizer_names()),
                 printable(*name), std::string(pre_tokenizer_names()));
   }
-  out_.pre_tokenizer = *known;
-  if (*known == PreTokenizer::llama3) out_.flags |= kWholeWords;
-  return flag("tokenizer.ggml.add_bos_token", *known == PreTokenizer::llama3, kAddBos);
+  out_.pre_tokenizer = known->kind;
+  out_.flags |= known->flags & ~kAddBos;
+  return flag("tokenizer.ggml.add_bos_token", (known->flags & kAddBos) != 0, kAddBos);
 }
 
 Status GgufVocabReader::kind() {

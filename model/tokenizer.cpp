@@ -6,6 +6,7 @@
 #include "model/tokenizer_spaces.h"
 #include "model/tokenizer_split.h"
 #include "model/tokenizer_user.h"
+#include "model/unicode_nfc.h"
 
 namespace polykv {
 
@@ -36,6 +37,13 @@ struct Tokenizer::State {
   Bpe bpe;
 
   Status encode_run(std::string_view run, bool opens, std::vector<uint32_t>& out) {
+    if ((tables.flags & kComposed) == 0 || !may_compose(run)) return encode_as_is(run, opens, out);
+    auto text = composed(run);
+    if (!text) return pass(text);
+    return encode_as_is(*text, opens, out);
+  }
+
+  Status encode_as_is(std::string_view run, bool opens, std::vector<uint32_t>& out) {
     if (words) {
       words->encode(run, opens, bpe, out);
       return {};

@@ -35,7 +35,7 @@ class Tokenizer {
   std::string_view bytes_of(uint32_t token) const;  // raw bytes; "" for special tokens
   // The same of an answer's first token: without the space that encoding puts before a text.
   std::string_view first_bytes_of(uint32_t token) const;
-  // The text that encode() got, but for bytes without a token and U+2581 read as a space.
+  // The text that encode() got, but for bytes without a token, U+2581 read as a space, and NFC.
   std::string decode(std::span<const uint32_t> tokens) const;
   bool is_special(uint32_t token) const;
   std::optional<uint32_t> special_token(std::string_view name) const;

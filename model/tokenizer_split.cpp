@@ -34,6 +34,23 @@ constexpr const char* kNumber =
     R"(\x{11F50}-\x{11F59}\x{16130}-\x{16139}\x{16D70}-\x{16D79}\x{16FF4}-\x{16FF6})"
     R"(\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA})";
 
+// What tekken tells apart, likewise: capitals, small letters, letters without case and marks.
+constexpr const char* kCapital =
+    R"(\p{Lu}\p{Lt}\x{1C89}\x{A7CB}\x{A7CC}\x{A7DA}\x{A7DC}\x{10D50}-\x{10D65})";
+constexpr const char* kSmall =
+    R"(\p{Ll}\x{1C8A}\x{A7CD}\x{A7DB}\x{10D70}-\x{10D85}\x{1DF25}-\x{1DF2A})";
+constexpr const char* kCaseless =
+    R"(\p{Lm}\p{Lo}\p{M}\x{105C0}-\x{105F3}\x{10D4A}-\x{10D4F}\x{10D6F}\x{10EC2}-\x{10EC4})"
+    R"(\x{1123F}\x{11240}\x{11380}-\x{11389}\x{1138B}\x{1138E}\x{11390}-\x{113B5}\x{113B7})"
+    R"(\x{113D1}\x{113D3}\x{11BC0}-\x{11BE0}\x{11F02}\x{11F04}-\x{11F10}\x{11F12}-\x{11F33})"
+    R"(\x{1342F}\x{13441}-\x{13446}\x{13460}-\x{143FA}\x{16100}-\x{1611D}\x{16D40}-\x{16D6C})"
+    R"(\x{18CFF}\x{1B132}\x{1B155}\x{1E030}-\x{1E06D}\x{1E4D0}-\x{1E4EB}\x{1E5D0}-\x{1E5ED})"
+    R"(\x{1E5F0}\x{2B739}\x{2EBF0}-\x{2EE5D}\x{31350}-\x{323AF}\x{897}\x{CF3}\x{ECE})"
+    R"(\x{10D69}-\x{10D6D}\x{10EFC}-\x{10EFF}\x{11241}\x{113B8}-\x{113C0}\x{113C2}\x{113C5})"
+    R"(\x{113C7}-\x{113CA}\x{113CC}-\x{113D0}\x{113D2}\x{113E1}\x{113E2}\x{11F00}\x{11F01})"
+    R"(\x{11F03}\x{11F34}-\x{11F3A}\x{11F3E}-\x{11F42}\x{11F5A}\x{13440}\x{13447}-\x{13455})"
+    R"(\x{1611E}-\x{1612F}\x{1E08F}\x{1E4EC}-\x{1E4EF}\x{1E5EE}\x{1E5EF})";
+
 std::string any(std::string_view of) { return cat('[', of, ']'); }
 
 // The reference first cuts out every number character, then runs GPT-2's pattern inside each piece.
@@ -59,8 +76,18 @@ std::string llama3_pattern(const char* digits) {
              "+");
 }
 
+std::string tekken_pattern() {
+  const std::string before = cat("[^\\r\\n", kLetter, kNumber, "]?");
+  const std::string capitals = any(cat(kCapital, kCaseless)), small = any(cat(kSmall, kCaseless));
+  return cat(before, capitals, "*", small, "+|", before, capitals, "+", small, "*|", any(kNumber),
+             "| ?[^", kSpace, kLetter, kNumber, "]++[\\r\\n/]*+|", any(kSpace), "*[\\r\\n]+|",
+             any(kSpace), "+(?![^", kSpace, "])|", any(kSpace), "+");
+}
+
 std::string pattern(PreTokenizer kind) {
   switch (kind) {
+    case PreTokenizer::tekken:
+      return tekken_pattern();
     case PreTokenizer::gpt2:
       return gpt2_pattern();
     case PreTokenizer::llama3:

@@ -7,17 +7,20 @@ ids beside llama.cpp's vocabularies.
     /tmp/venv/bin/python tests/scripts/check_tokenizers.py build/release/bin/tokenize \\
         llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-{llama-spm,llama-bpe,gpt-2,qwen2}.gguf
 
-A vocabulary may also be a whole model. Every text must also come back from its tokens unchanged,
-but for what the vocabulary cannot say: bytes without a token, U+2581 in SentencePiece's.
+A vocabulary may also be a whole model, or one that was trained on the spot, where llama.cpp has
+none of its kind: tests/fixtures/vocab_tekken.json (tests/scripts/make_vocab_fixture.py). Every text
+must also come back from its tokens unchanged, but for what the vocabulary cannot say: bytes without
+a token, U+2581 in SentencePiece's, and what is not in Unicode's form NFC where the model wants it.
 """
 import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import gguf
 
-from tokenizer_reference import USER, random_texts, reference
+from tokenizer_reference import USER, composed, random_texts, reference
 
 COUNT = 12000
 
@@ -27,6 +30,21 @@ def read_vocab(path):
     fields = gguf.GGUFReader(path).fields
     return {name[len(prefix):]: fields[name].contents() for name in fields
             if name.startswith(prefix) and name != prefix + "precompiled_charsmap"}
+
+
+def write_vocab(vocab, path):
+    """As a GGUF file without tensors."""
+    prefix = "tokenizer.ggml."
+    writer = gguf.GGUFWriter(path, "llama")
+    for name in ("model", "pre"):
+        if name in vocab:
+            writer.add_string(prefix + name, vocab[name])
+    for name in ("tokens", "token_type", "merges", "scores"):
+        if name in vocab:
+            writer.add_array(prefix + name, vocab[name])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
 
 
 def ours(program, path, texts):
@@ -53,11 +71,20 @@ def report(name, wrong, total):
 
 
 def kept(text, vocab):
-    return text.replace("\u2581", " ") if vocab["model"] == "llama" else text
+    return text.replace("\u2581", " ") if vocab["model"] == "llama" else composed(vocab, text)
 
 
 def check(program, path):
-    vocab = read_vocab(path)
+    if not path.endswith(".json"):
+        return check_vocab(program, path, read_vocab(path))
+    vocab = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        written = str(pathlib.Path(folder, "vocab.gguf"))
+        write_vocab(vocab, written)
+        return check_vocab(program, written, vocab)
+
+
+def check_vocab(program, path, vocab):
     print(path, vocab["model"], vocab.get("pre", ""))
     users = [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == USER]
     texts = list(random_texts(7, COUNT, users[:20]))

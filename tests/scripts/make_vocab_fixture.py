@@ -5,7 +5,8 @@ Hugging Face's library makes of random texts.
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers
     /tmp/venv/bin/python tests/scripts/make_vocab_fixture.py tests/fixtures
 
-A file holds tokenizer.ggml.* as a GGUF file would, and "samples", a list of [text, tokens].
+A file holds tokenizer.ggml.* as a GGUF file would, and "samples", a list of [text, tokens], with
+the text that they decode to where that is another.
 """
 import json
 import pathlib
@@ -13,7 +14,7 @@ import sys
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from tokenizer_reference import KINDS, WORDS, pre_tokenizer, random_texts, reference
+from tokenizer_reference import KINDS, WORDS, composed, pre_tokenizer, random_texts, reference
 
 SIZE, SAMPLES = 640, 400
 USERS = ["<think>", "</think>", "<think", "\n\n\n"]
@@ -57,13 +58,14 @@ def sentencepiece():
 def write(folder, name, vocab):
     encode = reference(vocab)
     texts = dict.fromkeys(random_texts(11, SAMPLES, USERS * 3))
-    vocab["samples"] = [[text, encode(text)] for text in texts]
+    vocab["samples"] = [[text, encode(text)] + [seen] * (seen != text)
+                        for text in texts for seen in [composed(vocab, text)]]
     text = json.dumps(vocab, ensure_ascii=False, separators=(",", ":")).replace("],[\"", "],\n[\"")
     pathlib.Path(folder, f"vocab_{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def main(folder):
-    for pre in ("gpt-2", "llama-bpe", "qwen2"):
+    for pre in ("gpt-2", "llama-bpe", "qwen2", "tekken"):
         write(folder, pre.replace("-", ""), byte_level(pre))
     write(folder, "sentencepiece", sentencepiece())
 

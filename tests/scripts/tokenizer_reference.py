@@ -10,7 +10,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s|" \
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3, QWEN2 = CASES % "{1,3}", CASES % ""
-KINDS = {"smollm": "smollm", "gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2"}
+CAPITALS, SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+BEFORE = r"[^\r\n\p{L}\p{N}]?"
+TEKKEN = BEFORE + CAPITALS + "*" + SMALL + "+|" + BEFORE + CAPITALS + "+" + SMALL + "*" + \
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+KINDS = {"smollm": "smollm", "gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2",
+         "tekken": "tekken"}
+PATTERNS = {"llama3": LLAMA3, "qwen2": QWEN2, "tekken": TEKKEN}
+WHOLE_WORDS = ("llama3", "tekken")  # a piece that is a token is that token, unmerged
 NORMAL, USER = 1, 4
 
 
@@ -27,7 +34,7 @@ def pre_tokenizer(kind):
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
     if kind == "gpt2":
         return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    return cut(LLAMA3 if kind == "llama3" else QWEN2)
+    return cut(PATTERNS[kind])
 
 
 def merges_of_scores(vocab):
@@ -60,7 +67,9 @@ def byte_level(vocab):
     kind = KINDS[vocab["pre"]]
     texts = {word: i for i, word in enumerate(vocab["tokens"]) if vocab["token_type"][i] == NORMAL}
     merges = [tuple(merge.split(" ", 1)) for merge in vocab["merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=texts, merges=merges, ignore_merges=kind == "llama3"))
+    tokenizer = Tokenizer(models.BPE(vocab=texts, merges=merges, ignore_merges=kind in WHOLE_WORDS))
+    if kind == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizer(kind)
     return tokenizer
 
@@ -85,6 +94,18 @@ WORDS = ("the of and Straße und 数据 العالم return x = 0 17 2024 12345 
          "नमस्ते สวัสดี 안녕 a_b camelCase CamelCase3 ½ Ⅷ ² e\u0301 'ſ 'S 'ves\u212a").split(" ")
 
 
+# Hangul in parts, marks out of order, characters that are always replaced: what NFC changes.
+COMBINING = ("\u1112\u1161\u11ab\u1100\u1173\u11af a\u0323\u0307 a\u0307\u0323 o\u0302\u0301 "
+             "\u212b \u0344 \u0958 \u2126 q\u0323\u0301 \uac00\u11a8 \u0cc6\u0cc2\u0cd5").split(" ")
+
+
+def composed(vocab, text):
+    """The text as the tokenizer sees it."""
+    import unicodedata
+    nfc = vocab.get("pre") == "qwen2"
+    return unicodedata.normalize("NFC", text) if nfc else text
+
+
 def assigned(text):
     """Without characters that came after Unicode 14: there libraries differ by their age."""
     import unicodedata
@@ -93,7 +114,7 @@ def assigned(text):
 
 def random_texts(seed, count, users=()):
     rng = random.Random(seed)
-    words = WORDS + list(users)
+    words = WORDS + COMBINING + list(users)
     for i in range(count):
         form = i % 4
         if form == 0:
@@ -101,6 +122,12 @@ def random_texts(seed, count, users=()):
                           for _ in range(rng.randint(1, 12)))
         elif form == 1:
             yield "".join(rng.choice(SPACES + "ab1é!'sS\r\n") for _ in range(rng.randint(1, 16)))
+        elif form == 2 and i % 16 == 2:
+            marks = "".join(map(chr, range(0x300, 0x345)))
+            jamo = "".join(map(chr, (*range(0x1100, 0x1113), *range(0x1161, 0x1176),
+                                     *range(0x11a8, 0x11c3), 0xac00, 0xac1c)))
+            yield "".join(rng.choice("aeioucnAEO \u1e9b\u0915" + marks + jamo)
+                          for _ in range(rng.randint(1, 16)))
         elif form == 2:
             top = rng.choice((0x80, 0x250, 0x3000, 0x10000, 0x20000))
             yield assigned("".join(chr(rng.randrange(top)) for _ in range(rng.randint(1, 16))))

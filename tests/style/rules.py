@@ -32,6 +32,7 @@ THIRD_PARTY = {
     "nlohmann-json": (r"nlohmann/.*", r"ipc/(message|json)\w*\.cpp|model/json\.cpp|tests/.*\.cpp"),
     "xxHash": (r"xxhash\.h|xxh3\.h", r"ipc/checksum\.cpp"),
     "PCRE2": (r"pcre2\.h", r"model/(pre_tokenizer|pre_tokenize|tokenizer)\w*\.cpp"),
+    "utf8proc": (r"utf8proc\.h", r"model/unicode_nfc\.cpp"),
     "libtorch": (r"(ATen|c10|torch)/.*", r"model/prefill\w*\.cpp"),
     "spdlog": (r"spdlog/.*", r"ipc/log\.cpp"),
     "CLI11": (r"CLI/.*", r"(launch|agents|writer|ipc)/(main|options|command_line)\w*\.cpp"),
