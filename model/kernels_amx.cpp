@@ -1,11 +1,9 @@
 // The kernels for x86-64 with AMX tiles (and AVX-512 for what is not a product): 16 rows of weights
 // times up to 16 of activations in one instruction. As in kernels_avx2.cpp, nothing from elsewhere
 // is instantiated here.
-//
-// Tiles are written and loaded by hand: the intrinsics of g++ 12 do not say that they touch memory,
-// so that stores before them get lost.
 #include <immintrin.h>
 
+#include "ipc/amx.h"
 #include "model/kernels_x86.h"
 
 namespace polykv {
@@ -14,39 +12,15 @@ namespace {
 // What a tile holds, by its number.
 enum Tile { sum_hi, sum_lo, plane_hi, plane_lo, weight_codes };
 
-// What `ldtilecfg` reads.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  explicit TileConfig(uint8_t n) {
-    shape(sum_hi, n, 64), shape(sum_lo, n, 64);
-    shape(plane_hi, n, 32), shape(plane_lo, n, 32);
-    shape(weight_codes, 8, 64);
-  }
-  void shape(Tile tile, uint8_t n_rows, uint16_t bytes) {
-    rows[tile] = n_rows;
-    row_bytes[tile] = bytes;
-  }
-};
-static_assert(sizeof(TileConfig) == 64);
-
-// A thread has tiles only as long as this lives: else every switch between threads would save them.
-class TilesInUse {
- public:
-  explicit TilesInUse(const TileConfig& config) {
-    asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
-  }
-  ~TilesInUse() { asm volatile("tilerelease" : : : "memory"); }
-  TilesInUse(const TilesInUse&) = delete;
-  TilesInUse& operator=(const TilesInUse&) = delete;
-};
-
-template <Tile T>
-inline void load_tile(const void* rows, size_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(rows), "r"(stride), "i"(T) : "memory");
+// Shapes for n rows of activations.
+amx::TileConfig tiles_for(uint8_t n) {
+  amx::TileConfig config;
+  config.shape(sum_hi, n, 64), config.shape(sum_lo, n, 64);
+  config.shape(plane_hi, n, 32), config.shape(plane_lo, n, 32);
+  config.shape(weight_codes, 8, 64);
+  return config;
 }
+
 template <Tile Sum, Tile Plane>
 inline void multiply_tiles(int32_t (*sums)[16]) {
   asm volatile(
@@ -117,11 +91,11 @@ struct Amx {
       if (n_tiles == n_all) return;
       const size_t stride = size_t{x.n_blocks} * 64;
       const int8_t* planes = x.planes + m * stride + size_t{tile_column} * 64;
-      load_tile<weight_codes>(Form == PackedForm::w4 ? unpacked[n_tiles % kAhead] : tiles.codes,
-                              64);
-      load_tile<plane_hi>(planes, stride);
+      amx::load_tile<weight_codes>(
+          Form == PackedForm::w4 ? unpacked[n_tiles % kAhead] : tiles.codes, 64);
+      amx::load_tile<plane_hi>(planes, stride);
       multiply_tiles<sum_hi, plane_hi>(hi[n_tiles % 2]);
-      load_tile<plane_lo>(planes + 32, stride);
+      amx::load_tile<plane_lo>(planes + 32, stride);
       multiply_tiles<sum_lo, plane_lo>(lo[n_tiles % 2]);
       tiles.next();
       ++n_tiles;
@@ -183,7 +157,7 @@ struct Amx {
     const uint64_t fitting = Walk::kChunkBytes / (uint64_t{w.n_cols} * 10);
     const uint32_t step = fitting == 0 ? 1 : static_cast<uint32_t>(fitting);
     const uint32_t end = (row_end + 15) / 16;
-    const TilesInUse in_use{TileConfig(N)};
+    const amx::TilesInUse in_use{tiles_for(N)};
     for (uint32_t g = row_begin / 16; g < end; g += step) {
       const uint32_t last = end - g < step ? end : g + step;
       for (uint32_t m = 0; m + N < x.n; m += N) groups<Form, N>(w, x, m, g, last, y);

@@ -1,15 +1,10 @@
 // Which kernel set runs here: what the CPU has, trusted only after it has reproduced a known
 // vector.
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include <array>
 #include <span>
 #include <vector>
 
+#include "ipc/amx.h"
 #include "model/kernels.h"
 #include "model/weight_layout.h"
 
@@ -110,20 +105,6 @@ bool activates(const Kernels& set) {
   return gate == wanted;
 }
 
-#if defined(__x86_64__)
-// Whether the CPU has tiles of bytes and the system lets this process use them, for good: it must
-// be asked (arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), because tiles make the state of a
-// thread large, and answers no where it does not keep them.
-bool has_tiles() {
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
-  constexpr long kAskForState = 0x1023, kTileData = 18;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
-  return syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
-}
-#endif
-
 // Sets for whose instructions this CPU is made, the best first.
 std::vector<Kernels> find_sets() {
   std::vector<Kernels> sets;
@@ -133,7 +114,7 @@ std::vector<Kernels> find_sets() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
-      if (has_tiles()) {
+      if (has_amx_tiles()) {
         sets.push_back({"amx", quantise_avx2, matmul_amx, swiglu_avx2,
                         "w4 and w8 by AMX from 8 rows on, below by AVX-512 VNNI; f16, bf16, f32, "
                         "rounding and SwiGLU by AVX2"});
