@@ -26,7 +26,6 @@ AgentModel::AgentModel(std::unique_ptr<Model> loaded, const KernelChoice& chosen
 namespace {
 
 // Byte permutations (VBMI) help attention only: the products of that level are the one below's.
-// Tiles help products only: attention is then the best there is.
 Result<KernelChoice> choose_matrix_kernels(const std::string& isa) {
   if (isa == kFp32Kernels.name) return KernelChoice{kFp32Kernels, {}};
   return choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
@@ -39,7 +38,7 @@ Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_
   auto model = load_model(std::move(image));
   if (!model) return pass(model);
   // First, because it knows all names.
-  auto attend = choose_attend_kernel(isa == kFp32Kernels.name ? "ref" : isa == "amx" ? "" : isa);
+  auto attend = choose_attend_kernel(isa == kFp32Kernels.name ? "ref" : isa);
   if (!attend) return pass(attend);
   auto kernels = choose_matrix_kernels(isa);
   if (!kernels) return pass(kernels);

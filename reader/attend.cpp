@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "reader/avx512_block.h"
+
 namespace polykv {
 namespace {
 
@@ -40,7 +42,8 @@ Work cut_work(const SpanCall& call) {
 }
 
 // q -> H(signs * q), and q . mean.
-void rotate_query(const PlaneView& k, const float* q, float* rotated, float* mean) {
+void rotate_query(const AttendKernel& kernel, const PlaneView& k, const float* q, float* rotated,
+                  float* mean) {
   const uint32_t dim = k.shape.head_dim;
   const auto signs = sign_vector(dim);
   double lanes[8] = {};  // one chain of additions would take longer than all the rest
@@ -50,12 +53,12 @@ void rotate_query(const PlaneView& k, const float* q, float* rotated, float* mea
       lanes[i] += static_cast<double>(q[d + i]) * k.mean[d + i];
     }
   }
-  hadamard(rotated, dim);
+  kernel.rotate(rotated, dim);
   *mean = static_cast<float>(((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
                              ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
 }
 
-void start(const SpanCall& call, Work& work) {
+void start(const AttendKernel& kernel, const SpanCall& call, Work& work) {
   const uint32_t dim = call.k->shape.head_dim;
   work.split.k = call.k;
   work.split.v = call.v;
@@ -68,7 +71,7 @@ void start(const SpanCall& call, Work& work) {
   for (uint32_t query = 0; query < call.n_queries; ++query) {
     const size_t first = size_t{query} * dim;
     if (is_rotated(call.k->shape.codec)) {
-      rotate_query(*call.k, call.q + first, work.q_rotated + first, work.q_mean + query);
+      rotate_query(kernel, *call.k, call.q + first, work.q_rotated + first, work.q_mean + query);
     }
     clear({work.max + query, work.sum + query, work.acc + first}, dim);
     std::fill_n(work.acc_rotated + first, dim, 0.0f);
@@ -93,15 +96,17 @@ void join_split(const SpanCall& call, const Work& work) {
   }
 }
 
-// Brings the rotated sums back and hands the span's state to the caller's.
-void finish(const SpanCall& call, const Work& work) {
+// Brings the rotated sums back, as rotate_back() does, and hands the span's state to the caller's.
+void finish(const AttendKernel& kernel, const SpanCall& call, const Work& work) {
   const uint32_t dim = call.v->shape.head_dim;
+  const bool coded = is_rotated(call.v->shape.codec);
+  const auto signs = sign_vector(dim);
   for (uint32_t query = 0; query < call.n_queries; ++query) {
     float* acc = work.acc + size_t{query} * dim;
     if (has_rotated_values(*call.v)) {
       float* rotated = work.acc_rotated + size_t{query} * dim;
-      rotate_back(call.v->shape.codec, dim, rotated);
-      for (uint32_t d = 0; d < dim; ++d) acc[d] += rotated[d];
+      kernel.rotate(rotated, dim);
+      for (uint32_t d = 0; d < dim; ++d) acc[d] += coded ? rotated[d] * signs[d] : rotated[d];
     }
     merge(call.states[query], {work.max + query, work.sum + query, acc}, dim);
   }
@@ -110,17 +115,18 @@ void finish(const SpanCall& call, const Work& work) {
 }  // namespace
 
 // Scores with room on both sides, queries and weights as integers and their steps; a tile of
-// floats, its codes as bytes with room behind, and alignment.
+// floats, its codes as bytes with room behind, and alignment. Or what the AVX-512 kernels hold.
 size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim) {
   const size_t per_query = kSplitTokens + 3 * kTileRows + head_dim / 2 + kTileRows / 2 + 3;
-  return n_queries * per_query + size_t{kTileRows} * head_dim + size_t{kTileRows} * head_dim / 4 +
-         48;
+  const size_t whole =
+      n_queries * per_query + size_t{kTileRows} * head_dim + size_t{kTileRows} * head_dim / 4 + 48;
+  return std::max(whole, avx512::scratch_floats(n_queries, head_dim));
 }
 
-uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row) {
+uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row, uint32_t split_tokens) {
   const uint32_t sinks = is_rotated(k.shape.codec) ? k.shape.n_sinks : v.shape.n_sinks;
   const uint32_t coded = row < sinks ? 0 : row - sinks;
-  return sinks + (coded / kSplitTokens + 1) * kSplitTokens;
+  return sinks + (coded / split_tokens + 1) * split_tokens;
 }
 
 size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {
@@ -130,16 +136,17 @@ size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {
 void attend_span(const AttendKernel& kernel, const SpanCall& call) {
   if (call.row_begin >= call.row_end || call.n_queries == 0) return;
   Work work = cut_work(call);
-  start(call, work);
+  start(kernel, call, work);
   uint32_t row = call.row_begin;
   while (row < call.row_end) {
     work.split.row_begin = row;
-    work.split.row_end = std::min(call.row_end, split_end(*call.k, *call.v, row));
+    work.split.row_end =
+        std::min(call.row_end, split_end(*call.k, *call.v, row, kernel.split_tokens));
     kernel.split(work.split);
     join_split(call, work);
     row = work.split.row_end;
   }
-  finish(call, work);
+  finish(kernel, call, work);
 }
 
 }  // namespace polykv

@@ -6,8 +6,9 @@
 // For rot<b> planes: q.k = q^.w^.s + q.mu, and sum p.v = H^-1(sum p.s.w^) + mu * sum p, so the
 // query is rotated once per call and the weighted sum once back. There the vector kernels compute
 // in integers: points, queries and weights are rounded to bytes or 16 bits, which costs less than a
-// tenth of what the codec costs. The context is walked in fixed splits of kSplitTokens, merged in
-// order: a query's result does not depend on how many queries share the call.
+// tenth of what the codec costs. The context is walked in fixed splits of kSplitTokens, or, with
+// AVX-512, of one tile, joined in order: a query's result does not depend on how many queries share
+// the call.
 #pragma once
 
 #include <cstddef>
@@ -33,10 +34,10 @@ struct SplitCall {
   const float* q;                 // [n_queries, head_dim] plain, scaled
   const float* q_rotated;         // [n_queries, head_dim] signs and Hadamard applied; rot<b> K only
   const float* q_mean;            // [n_queries] q . mean of K; rot<b> K only
-  float* max;                     // [n_queries] out
-  float* sum;                     // [n_queries] out
-  float* acc;          // [n_queries, head_dim] out, plain space: sinks, f16, f32, paper_k8, and
-                       // the mean of V times the weights of its coded rows
+  float* max;  // [n_queries] out: the largest score, or one near it, to which sums are relative
+  float* sum;  // [n_queries] out
+  float* acc;  // [n_queries, head_dim] out, plain space: sinks, f16, f32, paper_k8, and
+               // the mean of V times the weights of its coded rows
   float* acc_rotated;  // [n_queries, head_dim] out, rotated space: rot<b> and paper_v3 V
   float* scratch;      // [split_scratch_floats(n_queries, head_dim)]
 };
@@ -46,7 +47,7 @@ size_t split_scratch_floats(uint32_t n_queries, uint32_t head_dim);
 
 // Where the split that begins at or holds `row` ends. Splits of coded rows are whole tiles: they
 // begin behind the sinks, which belong to the first one.
-uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row);
+uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row, uint32_t split_tokens);
 
 // attend_ref is the specification. The others reproduce it within float rounding for plain rows,
 // within the rounding to integers for coded ones.
@@ -54,11 +55,15 @@ void attend_split_ref(const SplitCall& call);
 void attend_split_avx2(const SplitCall& call);
 void attend_split_avx512(const SplitCall& call);
 void attend_split_avx512vbmi(const SplitCall& call);
+void attend_split_amx(const SplitCall& call);
+void hadamard_avx512(float* x, uint32_t n);
 
 struct AttendKernel {
-  std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi"
+  std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi", "amx"
   SplitFn split;
-  std::string_view operations{};  // what by which instructions, for people
+  std::string_view operations{};                    // what by which instructions, for people
+  uint32_t split_tokens = kSplitTokens;             // coded rows that it takes at once
+  void (*rotate)(float* x, uint32_t n) = hadamard;  // to the same bits as that
 };
 // What this CPU has the instructions for, the reference first, the best last. Not tested.
 std::span<const AttendKernel> attend_kernels();

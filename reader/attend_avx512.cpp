@@ -5,7 +5,7 @@
 // library that could be merged with another file's copy may be instantiated here.
 #include <immintrin.h>
 
-#include "reader/avx512_isa.h"
+#include "reader/avx512_walk.h"
 
 namespace polykv {
 namespace {
@@ -53,6 +53,8 @@ class Shuffled {
 
 }  // namespace
 
-void attend_split_avx512(const SplitCall& call) { SplitWalk<Avx512Isa<Shuffled>>::attend(call); }
+void attend_split_avx512(const SplitCall& call) {
+  Avx512Walk<Shuffled, avx512::Vnni>::attend(call);
+}
 
 }  // namespace polykv

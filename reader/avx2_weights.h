@@ -24,10 +24,8 @@ struct SplitScratch {
   float* q_step;     // [n_queries]: q = step * integer
   float* p_step;     // [n_queries]: the same of the weights
   int32_t* q_start;  // [n_queries]: what unsigned points of K add, taken back
-  // The tile to ask for while the present one is at work, a little at a time: all its lines at once
-  // would wait for each other. nullptr: none.
+  // The tile to ask for while the present one is at work. nullptr: none.
   const uint8_t* ahead;
-  uint32_t ahead_step;  // bytes each time; a tile is head_dim / 2 times
 };
 SplitScratch cut_scratch(const SplitCall& call);
 

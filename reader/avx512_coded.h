@@ -1,24 +1,44 @@
-// Attention to tiles of codes with AVX-512 and VNNI, and the softmax. Internal to reader/.
+// Products of codes with AVX-512 and VNNI. Internal to reader/.
 #pragma once
 
-#include "reader/avx2_tiles.h"
-#include "reader/avx2_weights.h"
+#include "reader/avx512_block.h"
 
 namespace polykv::avx512 {
 
-using Block = avx2::Block;
-using Scratch = avx2::SplitScratch;
+void prepare_queries(const SplitCall& call, const Scratch& scratch);  // K is coded
 
-// points: of the block's tile, one a byte, in the order of the codes; of K 128 too high.
-void prepare_queries(const SplitCall& call, const Scratch& scratch);
-void score_tile(const SplitCall& call, const Scratch& scratch, const Block& block,
-                const uint8_t* points);
-// The weights of a tile's tokens become bytes with a step of their own, where the weights lie. All
-// tiles of a split before any add_tile: waiting for one tile's step would take as long as its sums.
-void quantise_tile(const SplitCall& call, const Scratch& scratch, const Block& block);
-void add_tile(const SplitCall& call, const Scratch& scratch, const Block& block,
-              const uint8_t* points);
+// Ways to multiply give: kGroup, the queries handled at once; kSigned, whether points of K are
+// signed, or 128 too high;
+//   start_scores, start_sums: before all groups of a block, or of 64 dimensions of its values;
+//   score: a block's points of K times queries [first, first + n): products [n, kProductStride];
+//   add: its points of V, of 64 dimensions from d on, times weights: the same.
+// points: of the block's tile, one a byte, in the order of the codes.
+struct Vnni {
+  static constexpr uint32_t kGroup = 12;
+  static constexpr bool kSigned = false;
+  static void start_scores(const SplitCall&, const Block&, const uint8_t*) {}
+  static void start_sums(const SplitCall&, const uint8_t*, uint32_t) {}
+  static void score(const SplitCall& call, const Scratch& scratch, const Block& block,
+                    const uint8_t* points, uint32_t first, uint32_t n, int32_t* products);
+  static void add(const SplitCall& call, const Scratch& scratch, const Block& block,
+                  const uint8_t* points, uint32_t first, uint32_t n, uint32_t d, int32_t* products);
+};
 
-void weigh(const SplitCall& call, float* scores);  // as avx2::weigh
+// Calls make(first, n, products) and use(first, n, products) for groups of all queries; what is
+// used next is being made meanwhile.
+template <class Products, class Make, class Use>
+void in_groups(const SplitCall& call, const Scratch& scratch, const Make& make, const Use& use) {
+  const auto size_at = [&](uint32_t first) {
+    const uint32_t left = call.n_queries - first;
+    return left < Products::kGroup ? left : Products::kGroup;
+  };
+  make(0, size_at(0), scratch.sums[0]);
+  for (uint32_t first = 0, turn = 0; first < call.n_queries; ++turn) {
+    const uint32_t n = size_at(first), next = first + n;
+    if (next < call.n_queries) make(next, size_at(next), scratch.sums[(turn + 1) % 2]);
+    use(first, n, scratch.sums[turn % 2]);
+    first = next;
+  }
+}
 
 }  // namespace polykv::avx512

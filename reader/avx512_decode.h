@@ -4,14 +4,13 @@
 
 #include <immintrin.h>
 
-#include "reader/avx2_tiles.h"
-#include "reader/avx2_weights.h"
+#include "reader/avx512_block.h"
 
 namespace polykv {
 
 template <class LookUp>
 struct Avx512Decode {
-  using Scratch = avx2::SplitScratch;
+  using Scratch = avx512::Scratch;
   using Block = avx2::Block;
 
   // A code of `bits` is packed as one or two fields of 1, 2, 4 or 8 bits (docs/format.md).
@@ -19,12 +18,14 @@ struct Avx512Decode {
     return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits;
   }
 
-  // One step's share of the first half of the tile to come; the sums ask for the other half.
-  // Inlined early, or g++ 12 drops it as a function without effect.
+  // One step's share of the first half of the tile to come; what is done with the points asks for
+  // the other half. Inlined early, or g++ 12 drops it as a function without effect.
+  template <int Bits>
   [[gnu::always_inline]] static void fetch(const Scratch& scratch, uint32_t step) {
     if (scratch.ahead == nullptr) return;
-    const uint8_t* at = scratch.ahead + size_t{step} * scratch.ahead_step;
+    const uint8_t* at = scratch.ahead + size_t{step} * 16 * Bits;
     _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
+    if (Bits == 8) _mm_prefetch(reinterpret_cast<const char*>(at + 64), _MM_HINT_T0);
   }
 
   // Points of one run of the narrower field of a full tile, and of the runs after it.
@@ -37,7 +38,7 @@ struct Avx512Decode {
     const uint32_t bytes = n_codes * kWidth / 8, low_bytes = n_codes * kLow / 8;
     const uint8_t* low = tile + Run * bytes % low_bytes;
     for (uint32_t i = 0; i < bytes; i += 256) {
-      fetch(scratch, (Run * bytes + i) / 256);
+      fetch<Bits>(scratch, (Run * bytes + i) / 256);
 #pragma GCC unroll 4
       for (uint32_t j = i; j < i + 256; j += 64) {
         __m512i codes = _mm512_srli_epi16(_mm512_loadu_si512(low + j), kShiftLow);
@@ -92,7 +93,7 @@ struct Avx512Decode {
         break;
       default:
         if (!is_signed && block.rows == kTileRows) {
-          for (uint32_t i = 0; i < plane.shape.head_dim / 4; ++i) fetch(scratch, i);
+          for (uint32_t i = 0; i < plane.shape.head_dim / 4; ++i) fetch<8>(scratch, i);
           return avx2::tile_of(plane, block);
         }
         decode<8>(plane, block, is_signed, scratch, out);

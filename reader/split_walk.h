@@ -1,7 +1,7 @@
-// The walk through one split that the vector kernels share: K blocks to scores, scores to weights,
-// V blocks to sums. What differs between instruction sets is the parameter.
+// The walk through one split with AVX2: K blocks to scores, scores to weights, V blocks to sums. What
+// differs between instruction sets is the parameter; batches of queries serve AVX-512, too.
 //
-// Isa gives: kStep, the tokens or dimensions of plain rows that it handles at once (32 or 64);
+// Isa gives: kStep, the tokens or dimensions of plain rows that it handles at once;
 //   score_tokens<N>: scale[t] * (q . k[t]) for N queries and kStep tokens of plain rows;
 //   add_tokens<N>: adds sum over t of weight[t] * v[t], N queries and kStep dimensions;
 //   weigh; prepare, score_tile, add_tile: tiles of codes in integers, a call's queries before them.
@@ -103,7 +103,6 @@ struct SplitWalk {
 
   static void ask_for(const PlaneView& plane, uint32_t row, uint32_t end, Scratch* scratch) {
     scratch->ahead = avx2::tile_at(plane, row, end);
-    scratch->ahead_step = 16 * code_bits(plane.shape.codec);
   }
 };
 

@@ -143,7 +143,7 @@ class Attend : public ::testing::TestWithParam<std::tuple<size_t, const char*>> 
 TEST_P(Attend, EqualsAttentionOnDecodedRows) {
   for (const uint32_t n : kTails) {
     const Context context = made_up_context(codec_, n);
-    for (const uint32_t n_queries : {1u, 3u, 45u}) {
+    for (const uint32_t n_queries : {1u, 3u, 13u, 45u}) {
       const auto q = made_up_queries(n_queries, 64);
       const auto got = attend(kernel_, context, 0, n, q);
       EXPECT_LT(error_of(context, 0, n, q, got), tolerance_)
@@ -155,8 +155,11 @@ TEST_P(Attend, EqualsAttentionOnDecodedRows) {
 TEST_P(Attend, WorksForEveryHeadSize) {
   for (const uint32_t dim : {128u, 256u}) {
     const Context context = made_up_context(codec_, 333, dim);
-    const auto q = made_up_queries(4, dim);
-    EXPECT_LT(error_of(context, 0, 333, q, attend(kernel_, context, 0, 333, q)), tolerance_) << dim;
+    for (const uint32_t n_queries : {4u, 20u}) {
+      const auto q = made_up_queries(n_queries, dim);
+      const auto got = attend(kernel_, context, 0, 333, q);
+      EXPECT_LT(error_of(context, 0, 333, q, got), tolerance_) << dim << ", " << n_queries;
+    }
   }
 }
 
@@ -198,6 +201,50 @@ TEST_P(Attend, ResultOfAQueryDoesNotDependOnTheOthers) {
           << n_queries << " of 192 queries, " << n << " rows";
     }
   }
+}
+
+// Whole spans and their parts: sets with AVX-512 differ in how they multiply integers, no more.
+TEST(AttendKernels, SetsWithAvx512GiveTheSameBits) {
+  const auto kernels = attend_kernels();
+  if (kernels.size() < 4) GTEST_SKIP() << "this CPU has one such set, or none";
+  for (const char* name : kCodecs) {
+    for (const uint32_t dim : {64u, 128u, 256u}) {
+      const Context context = made_up_context(*parse_codec(name), 333, dim);
+      for (const uint32_t n_queries : {3u, 12u, 45u}) {
+        const auto q = made_up_queries(n_queries, dim);
+        const auto first = attend(kernels[2], context, 1, 330, q);
+        for (const AttendKernel& kernel : kernels.subspan(3)) {
+          EXPECT_EQ(attend(kernel, context, 1, 330, q), first)
+              << kernel.name << ", " << name << ", " << dim << ", " << n_queries;
+        }
+      }
+    }
+  }
+}
+
+TEST(AttendKernels, RotateToTheSameBits) {
+  for (const AttendKernel& kernel : attend_kernels()) {
+    for (const uint32_t n : {64u, 128u, 256u}) {
+      auto wanted = made_up_queries(1, n), got = wanted;
+      hadamard(wanted.data(), n);
+      kernel.rotate(got.data(), n);
+      EXPECT_EQ(got, wanted) << kernel.name << ", " << n;
+    }
+  }
+}
+
+// A row without energy has the scale 0: its values are the mean, but its weight counts.
+TEST_P(Attend, RowsThatEqualTheMeanCount) {
+  constexpr uint32_t kRows = 200;
+  auto rows = made_up_rows(kRows, 64, 5);
+  std::fill(rows.begin() + 4 * 64, rows.end(), 0.25f);
+  rows[10 * 64 + 3] = 3.0f, rows[11 * 64 + 3] = -2.5f;  // the mean stays
+  const Context context{
+      encode_plane({PlaneKind::k, codec_.k, kRows, sink_rows(codec_.k), 64},
+                   made_up_rows(kRows, 64, 6)),
+      encode_plane({PlaneKind::v, codec_.v, kRows, sink_rows(codec_.v), 64}, rows)};
+  const auto q = made_up_queries(13, 64);
+  EXPECT_LT(error_of(context, 0, kRows, q, attend(kernel_, context, 0, kRows, q)), tolerance_);
 }
 
 TEST_P(Attend, OneHotQueryPicksItsRow) {
@@ -248,7 +295,7 @@ std::string name_of(const ::testing::TestParamInfo<std::tuple<size_t, const char
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Attend,
-                         ::testing::Combine(::testing::Values<size_t>(0, 1, 2, 3),
+                         ::testing::Combine(::testing::Values<size_t>(0, 1, 2, 3, 4),
                                             ::testing::ValuesIn(kCodecs)),
                          name_of);
 
@@ -303,7 +350,7 @@ TEST_P(EachKernel, ReadsNoPlainRowPastTheEnd) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(All, EachKernel, ::testing::Values<size_t>(0, 1, 2, 3, 4));
 
 TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
   ASSERT_FALSE(attend_kernels().empty());

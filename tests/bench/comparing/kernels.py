@@ -14,7 +14,7 @@ class BenchError(CompareError):
 ATTEND = "attend/k4v4/{isa}/queries:3/tokens:16384/dim:64/"
 W4 = "matmul/w4/{isa}/rows:1/"
 READ = "read_memory/threads:2/MiB:400/"
-ISAS = ("avx512vbmi", "avx512", "avx2")  # from the best on
+ISAS = ("amx", "avx512vbmi", "avx512", "avx2")  # from the best on
 
 
 def program(programs):
