@@ -50,8 +50,8 @@ constexpr size_t scratch_floats(uint32_t n_queries, uint32_t head_dim) {
          n * (head_dim / 2 + kWeightStride + 6) + size_t{n_queries} * 16 + 16;
 }
 
-// Base 2 logarithms of stored scales 0..255, and 1 / scale: from files compiled for any CPU. 0, that
-// has none, counts as 2^-8.
+// Base 2 logarithms of stored scales 0..255, and 1 / scale: from files compiled for any CPU. 0,
+// that has none, counts as 2^-8.
 const float* scale_logarithms();
 const float* scale_inverses();
 
@@ -72,7 +72,8 @@ bool has_wide_weights(const PlaneView& v);
 bool has_wide_queries(const PlaneView& k);
 
 void start(const SplitCall& call, const Scratch& scratch);
-// Products of queries [first, first + n) with the block's rows, [n, kProductStride], become weights.
+// Products of queries [first, first + n) with the block's rows become weights.
+// products: [n, kProductStride].
 void weigh(const SplitCall& call, const Scratch& scratch, const BlockFacts& facts, uint32_t first,
            uint32_t n, const int32_t* products);
 // Brings all states to the block's weights: ref, keep, gain and lanes.

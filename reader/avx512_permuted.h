@@ -1,5 +1,5 @@
-// Points of codes with VBMI: one permutation looks up 64 codes in a book of 64 points. Anonymous, so
-// that what is instantiated with it stays with its file. Internal to reader/.
+// Points of codes with VBMI: one permutation looks up 64 codes in a book of 64 points. Anonymous,
+// so that what is instantiated with it stays with its file. Internal to reader/.
 #pragma once
 
 #include <immintrin.h>

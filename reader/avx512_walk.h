@@ -1,6 +1,7 @@
 // The walk through a call's rows that the AVX-512 kernels share, block by block: K to products to
 // weights, V to sums. LookUp turns codes into points (reader/avx512_decode.h), Products multiplies
-// (reader/avx512_coded.h); LookUp keeps what is instantiated for one CPU apart. Internal to reader/.
+// (reader/avx512_coded.h); LookUp keeps what is instantiated for one CPU apart. Internal to
+// reader/.
 #pragma once
 
 #include "reader/avx512_coded.h"

@@ -1,5 +1,5 @@
-// The walk through one split with AVX2: K blocks to scores, scores to weights, V blocks to sums. What
-// differs between instruction sets is the parameter; batches of queries serve AVX-512, too.
+// The walk through one split with AVX2: K blocks to scores, scores to weights, V blocks to sums.
+// What differs between instruction sets is the parameter; batches of queries serve AVX-512, too.
 //
 // Isa gives: kStep, the tokens or dimensions of plain rows that it handles at once;
 //   score_tokens<N>: scale[t] * (q . k[t]) for N queries and kStep tokens of plain rows;

@@ -1,0 +1,77 @@
+// Which attention kernels there are, and how one is chosen.
+#include <gtest/gtest.h>
+
+#include "reader/attend.h"
+#include "tests/ipc/planes.h"
+
+namespace polykv {
+namespace {
+
+TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
+  ASSERT_FALSE(attend_kernels().empty());
+  EXPECT_EQ(attend_kernels().front().name, "ref");
+  for (const AttendKernel& kernel : attend_kernels()) {
+    EXPECT_TRUE(keeps_to_the_specification(kernel)) << kernel.name;
+  }
+}
+
+TEST(AttendKernels, BestIsChosenUnlessOneIsNamed) {
+  EXPECT_EQ(choose_attend_kernel()->kernel.name, attend_kernels().back().name);
+  EXPECT_TRUE(choose_attend_kernel()->refused.empty());
+  EXPECT_EQ(choose_attend_kernel("ref")->kernel.name, "ref");
+}
+
+void expect_refused(const Result<AttendChoice>& choice, const std::string& name) {
+  ASSERT_FALSE(choice);
+  EXPECT_EQ(choice.error().code, ErrorCode::usage);
+  EXPECT_EQ(choice.error().value, name);
+  EXPECT_NE(choice.error().message.find(name), std::string::npos);
+  EXPECT_NE(choice.error().message.find("ref"), std::string::npos);
+}
+
+TEST(AttendKernels, UnknownNameIsRefusedWithTheChoices) {
+  expect_refused(choose_attend_kernel("avx9"), "avx9");
+}
+
+// As on a CPU that has no more than the reference.
+TEST(AttendKernels, AKernelThatTheCpuLacksIsRefusedByName) {
+  expect_refused(choose_attend_kernel("avx512", attend_kernels().first(1)), "avx512");
+}
+
+// Wrong in one dimension of one codec, as a broken look-up would be.
+void spoiled_split(const SplitCall& call) {
+  attend_split_ref(call);
+  if (call.v->shape.codec == PlaneCodec::rot3) call.acc_rotated[63] += 0.5f * call.sum[0];
+}
+
+TEST(AttendKernels, AKernelThatFailsItsSelfTestIsPassedOverAndNamed) {
+  const AttendKernel kernels[] = {{"ref", attend_split_ref}, {"spoiled", spoiled_split}};
+  const auto choice = choose_attend_kernel("", kernels);
+  ASSERT_TRUE(choice);
+  EXPECT_EQ(choice->kernel.name, "ref");
+  EXPECT_EQ(choice->refused, (std::vector<std::string_view>{"spoiled"}));
+  const auto forced = choose_attend_kernel("spoiled", kernels);
+  expect_refused(forced, "spoiled");
+  EXPECT_NE(forced.error().message.find("self-test"), std::string::npos);
+}
+
+TEST(AttendKernels, HoldNoMoreThanOneTileDecoded) {
+  const size_t tile = 64 * 64;
+  const size_t per_query = split_scratch_floats(2, 64) - split_scratch_floats(1, 64);
+  EXPECT_LE(split_scratch_floats(1, 64) - per_query, 2 * tile);
+  EXPECT_LE(per_query, 2 * kSplitTokens);
+}
+
+TEST(AttendKernels, RotateToTheSameBits) {
+  for (const AttendKernel& kernel : attend_kernels()) {
+    for (const uint32_t n : {64u, 128u, 256u}) {
+      auto wanted = testing::made_up_rows(1, n, 7), got = wanted;
+      hadamard(wanted.data(), n);
+      kernel.rotate(got.data(), n);
+      EXPECT_EQ(got, wanted) << kernel.name << ", " << n;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace polykv
