@@ -50,11 +50,6 @@ constexpr size_t scratch_floats(uint32_t n_queries, uint32_t head_dim) {
          n * (head_dim / 2 + kWeightStride + 6) + size_t{n_queries} * 16 + 16;
 }
 
-// Base 2 logarithms of stored scales 0..255, and 1 / scale: from files compiled for any CPU. 0,
-// that has none, counts as 2^-8.
-const float* scale_logarithms();
-const float* scale_inverses();
-
 // Of a block's tokens.
 struct BlockFacts {
   alignas(64) float scale[kTileRows];  // of K, times log2(e)
