@@ -61,7 +61,8 @@ class GenerationReader {
     if (!found) return pass(found);
     if (!*found) return false;
     const double value = **found;
-    if (!(value >= 0 && value <= 1e6 && std::floor(value) == value)) {
+    const bool whole = value >= 0 && value <= 1e6 && std::floor(value) == value;
+    if (!whole) {
       return fail(ErrorCode::bad_model_file,
                   cat(place_, ": ", name, " is ", value, "; expected a whole number from 0 to 1e6"),
                   cat(value));
@@ -85,15 +86,15 @@ class GenerationReader {
 Result<bool> read_sampling(const GenerationReader& reader, const char* temperature,
                            SamplingOptions& out) {
   out.temperature = 1;
-  auto any = reader.number(temperature, out.temperature);
-  for (auto [name, number] : {std::pair("top_p", &out.top_p), std::pair("min_p", &out.min_p)}) {
-    auto has = any ? reader.number(name, *number) : std::move(any);
-    if (!has) return has;
-    any = *any || *has;
-  }
-  auto has = any ? reader.top_k("top_k", out.top_k) : std::move(any);
-  if (!has) return has;
-  return *any || *has;
+  const auto heat = reader.number(temperature, out.temperature);
+  if (!heat) return heat;
+  const auto top_p = reader.number("top_p", out.top_p);
+  if (!top_p) return top_p;
+  const auto min_p = reader.number("min_p", out.min_p);
+  if (!min_p) return min_p;
+  const auto top_k = reader.top_k("top_k", out.top_k);
+  if (!top_k) return top_k;
+  return *heat || *top_p || *min_p || *top_k;
 }
 
 Result<std::optional<double>> hub_number(const Json& config, const std::string& place,
