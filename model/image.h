@@ -98,10 +98,11 @@ class ModelImage {
 // Reads a model file and packs it. bad_model_file, unsupported_model (with the name of what is not
 // supported), memory_limit. progress(done_bytes, all_bytes) may be empty. notices (may be null)
 // receives sentences about what the image does not hold exactly as the file does. chat_format: the
-// name of one, or "" for the one that the file's template has.
+// name of one, or "" for the one that the file's template has. Tensors are read where they are
+// mapped: private memory holds no more than the vocabulary (docs/format.md says how much).
 Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
                             const std::function<void(uint64_t, uint64_t)>& progress = {},
                             std::vector<std::string>* notices = nullptr,
-                            std::string_view chat_format = "");
+                            std::string_view chat_format = "", unsigned n_threads = 1);
 
 }  // namespace polykv

@@ -193,13 +193,14 @@ void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint
 }
 
 bool copy_blocks(const FileTensor& tensor, const BlockForm& blocks, const Weight& form,
-                 BlockTarget to) {
+                 RowRange rows, BlockTarget to) {
   const GgufTypeInfo& file = *gguf_type_info(static_cast<uint32_t>(tensor.type));
   const uint32_t n_bytes = form.type == WeightType::w4 ? form.block / 2 : form.block;
   const uint32_t in_file = file.block / form.block;  // blocks of the image in one of the file
   std::byte codes[256], scales[64];
-  const std::byte* block = tensor.data.data();
-  for (uint32_t row = 0; row < form.n_rows; ++row) {
+  const uint64_t row_bytes = uint64_t{form.n_cols} / file.block * file.bytes;
+  const std::byte* block = tensor.data.data() + rows.begin * row_bytes;
+  for (uint32_t row = rows.begin; row < rows.end; ++row) {
     for (uint32_t b = 0; b < row_blocks(form); b += in_file, block += file.bytes) {
       if (!blocks.copy(block, {codes, scales})) return false;
       for (uint32_t i = 0; i < in_file; ++i) {

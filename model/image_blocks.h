@@ -6,6 +6,11 @@
 
 namespace polykv {
 
+// Rows [begin, end).
+struct RowRange {
+  uint32_t begin, end;
+};
+
 // Where a block's parts go.
 struct BlockTarget {
   std::byte* values;
@@ -33,8 +38,8 @@ struct PackedBlock {
 void place_block(const PackedBlock& from, const Weight& form, uint32_t row, uint32_t block,
                  BlockTarget to);
 
-// All blocks of a tensor of that form. `to` is zero before.
+// All blocks of some rows of a tensor of that form. `to` is the whole weight's, zero before.
 bool copy_blocks(const FileTensor& tensor, const BlockForm& blocks, const Weight& form,
-                 BlockTarget to);
+                 RowRange rows, BlockTarget to);
 
 }  // namespace polykv

@@ -1,4 +1,4 @@
-// Packs a model into an image: tables first, then the weights, streamed tensor by tensor.
+// Packs a model into an image: tables first, then the weights (model/image_weights.h).
 #include <algorithm>
 #include <cstring>
 #include <set>
@@ -8,8 +8,8 @@
 #include "model/image_blocks.h"
 #include "model/image_config.h"
 #include "model/image_plan.h"
-#include "model/image_repack.h"
 #include "model/image_vocab.h"
+#include "model/image_weights.h"
 #include "model/model_file.h"
 #include "model/token_tables.h"
 #include "model/tokenizer.h"
@@ -27,7 +27,7 @@ class Packer {
   Packer(const ModelFile& file, const std::function<void(uint64_t, uint64_t)>& progress,
          std::vector<std::string>* notices, std::string_view chat_format)
       : file_(file), progress_(progress), notices_(notices), chat_format_(chat_format) {}
-  Result<UniqueFd> run(const MemoryRoom& room);
+  Result<UniqueFd> run(const MemoryRoom& room, unsigned n_threads);
 
  private:
   Status read();
@@ -41,7 +41,7 @@ class Packer {
   void notice(bool (*concerns)(const FileTensor&), const std::string& sentence) const;
   std::string name() const;
   void write_tables(std::span<std::byte> image) const;
-  Status write_weights(std::span<std::byte> image) const;
+  Status write_weights(std::span<std::byte> image, unsigned n_threads) const;
   void write_header(std::span<std::byte> image);
 
   const ModelFile& file_;
@@ -225,17 +225,21 @@ void Packer::write_tables(std::span<std::byte> image) const {
   }
 }
 
-Status Packer::write_weights(std::span<std::byte> image) const {
+Status Packer::write_weights(std::span<std::byte> image, unsigned n_threads) const {
+  const auto report = [&](uint64_t done) {
+    if (progress_) progress_(std::min(header_.weights_begin + done, end_), end_);
+  };
+  std::vector<WeightToPack> weights;
   for (size_t i = 0; i < plan_.size(); ++i) {
-    const TensorEntry& entry = entries_[i];
-    auto packed =
-        repack(*tensors_[i], forms_[i], image.subspan(entry.values.offset, entry.values.bytes),
-               image.subspan(entry.scales.offset, entry.scales.bytes));
-    if (!packed) return packed;
-    if (progress_) progress_(entry.values.offset + entry.values.bytes, end_);
+    const auto [values, scales] = std::pair(entries_[i].values, entries_[i].scales);
+    weights.push_back({tensors_[i], forms_[i], image.subspan(values.offset, values.bytes),
+                       image.subspan(scales.offset, scales.bytes)});
   }
-  if (progress_) progress_(end_, end_);
-  return {};
+  report(0);
+  ThreadTeam team(n_threads);
+  auto packed = pack_weights(weights, team, report);
+  if (packed) report(end_);
+  return packed;
 }
 
 // Last, because its checksums are over all the rest. The fingerprint covers the header from
@@ -261,7 +265,7 @@ void Packer::write_header(std::span<std::byte> image) {
   std::memcpy(image.data(), &header_, sizeof header_);
 }
 
-Result<UniqueFd> Packer::run(const MemoryRoom& room) {
+Result<UniqueFd> Packer::run(const MemoryRoom& room, unsigned n_threads) {
   auto read_all = read();
   if (!read_all) return pass(read_all);
   plan_sections();
@@ -269,7 +273,7 @@ Result<UniqueFd> Packer::run(const MemoryRoom& room) {
   auto builder = SharedBuilder::create("polykv-image", end_, room);
   if (!builder) return pass(builder);
   write_tables(builder->data());
-  auto written = write_weights(builder->data());
+  auto written = write_weights(builder->data(), n_threads);
   if (!written) return pass(written);
   write_header(builder->data());
   return std::move(*builder).seal();
@@ -279,10 +283,11 @@ Result<UniqueFd> Packer::run(const MemoryRoom& room) {
 
 Result<UniqueFd> pack_image(const std::string& model_path, const MemoryRoom& room,
                             const std::function<void(uint64_t, uint64_t)>& progress,
-                            std::vector<std::string>* notices, std::string_view chat_format) {
+                            std::vector<std::string>* notices, std::string_view chat_format,
+                            unsigned n_threads) {
   auto file = ModelFile::open(model_path);
   if (!file) return pass(file);
-  return Packer(**file, progress, notices, chat_format).run(room);
+  return Packer(**file, progress, notices, chat_format).run(room, n_threads);
 }
 
 }  // namespace polykv

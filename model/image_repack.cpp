@@ -79,14 +79,17 @@ Status check_shape(const FileTensor& tensor, const PlannedTensor& planned) {
               found, expected);
 }
 
-bool copy_all(const FileTensor& tensor, const Weight& form, BlockTarget to) {
+bool copy_rows(const FileTensor& tensor, const Weight& form, RowRange rows, BlockTarget to) {
   if (const BlockForm* blocks = block_form(tensor.type)) {
-    return copy_blocks(tensor, *blocks, form, to);
+    return copy_blocks(tensor, *blocks, form, rows, to);
   }
   const bool widen = form.type == WeightType::f32;
-  if (tensor.type == GgufType::f32) return copy_f32(tensor.data, !widen, to.values);
-  if (tensor.type == GgufType::f16) return copy_f16(tensor.data, widen, to.values);
-  return copy_bf16(tensor.data, widen, to.values);
+  const uint64_t bytes = file_row_bytes(tensor, form);
+  const auto from = tensor.data.subspan(rows.begin * bytes, (rows.end - rows.begin) * bytes);
+  std::byte* values = to.values + uint64_t{rows.begin} * form.n_cols * (widen ? 4 : 2);
+  if (tensor.type == GgufType::f32) return copy_f32(from, !widen, values);
+  if (tensor.type == GgufType::f16) return copy_f16(from, widen, values);
+  return copy_bf16(from, widen, values);
 }
 
 }  // namespace
@@ -115,12 +118,16 @@ Result<Weight> packed_form(const FileTensor& tensor, const PlannedTensor& planne
   return form;
 }
 
-Status repack(const FileTensor& tensor, const Weight& form, std::span<std::byte> values,
-              std::span<std::byte> scales) {
+uint64_t file_row_bytes(const FileTensor& tensor, const Weight& form) {
+  return tensor.data.size() / form.n_rows;  // whole: check_shape() has compared them
+}
+
+Status repack(const FileTensor& tensor, const Weight& form, RowRange rows,
+              std::span<std::byte> values, std::span<std::byte> scales) {
   const auto bytes = weight_bytes(form);
   check(bytes && values.size() == bytes->values && scales.size() == bytes->scales,
         "repack: the target has the size of the form");
-  if (copy_all(tensor, form, {values.data(), scales.data()})) return {};
+  if (copy_rows(tensor, form, rows, {values.data(), scales.data()})) return {};
   return fail(ErrorCode::bad_model_file,
               cat("tensor ", printable(tensor.name), " (", gguf_type_name(tensor.type),
                   ") holds a number that is infinite, not a number or out of range"),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "ipc/fd.h"
 
@@ -29,6 +30,15 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (start == MAP_FAILED) return refuse(path, cat("cannot be mapped: ", std::strerror(errno)));
   return MappedFile({static_cast<const std::byte*>(start), size});
+}
+
+void forget_pages(std::span<const std::byte> part) {
+  static const auto kPage = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t begin = start / kPage * kPage;  // a neighbour's bytes come back, too
+  const std::byte* at = part.data() - (start - begin);
+  // Only about memory: what the kernel refuses costs nothing else.
+  (void)::madvise(const_cast<std::byte*>(at), start - begin + part.size(), MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

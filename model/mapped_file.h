@@ -28,4 +28,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Unmaps the pages of a part of a mapped file: they stay in the page cache and come back when they
+// are read again. REQUIRES: `part` lies in a MappedFile.
+void forget_pages(std::span<const std::byte> part);
+
 }  // namespace polykv
