@@ -155,6 +155,7 @@ void add_client_objects(std::vector<MessageSchema>& table) {
         {word("model"), text("name", 4096), text("fingerprint", kNameMax), count("image_bytes"),
          count("positions"), optional(text("sampling", 256)), pid("writer_pid"),
          word("writer_state"), count("writer_restarts"),
+         optional(choice("image_source", "packed|cache")),
          optional(text("last_error", kSentenceMax))}},
        {"version_status", "", {count("version"), count("tokens"), count("leases"), flag("pinned")}},
        {"pool_status",

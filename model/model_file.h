@@ -19,6 +19,9 @@ class ModelFile {
   // A GGUF file, or a folder with config.json, tokenizer.json and safetensors (a file of it names
   // the folder, too). bad_model_file or unsupported_model.
   static Result<std::unique_ptr<ModelFile>> open(const std::string& path);
+  // Every file that open() and the functions below may read, sorted: what tells whether a model has
+  // changed.
+  static Result<std::vector<std::string>> files(const std::string& path);
   virtual ~ModelFile() = default;
 
   virtual const Parameters& parameters() const = 0;
@@ -37,5 +40,6 @@ class ModelFile {
 
 Result<std::unique_ptr<ModelFile>> open_gguf_model(const std::string& path);
 Result<std::unique_ptr<ModelFile>> open_hub_model(const std::string& folder);
+Result<std::vector<std::string>> hub_files(const std::string& folder);
 
 }  // namespace polykv

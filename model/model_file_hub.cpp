@@ -217,6 +217,24 @@ std::vector<std::string_view> HubModel::tensor_names() const {
 
 }  // namespace
 
+// By their endings, so that a file which is not there yet counts once it is; and what an index
+// names otherwise.
+Result<std::vector<std::string>> hub_files(const std::string& folder) {
+  auto tensors = shards(folder);
+  if (!tensors) return pass(tensors);
+  std::set<std::string> names;
+  for (const fs::path& path : *tensors) names.insert(path.string());
+  std::error_code unreadable;
+  for (fs::directory_iterator entry(folder, unreadable), end; !unreadable && entry != end;
+       entry.increment(unreadable)) {
+    const std::string ending = entry->path().extension().string();
+    if (ending == ".json" || ending == ".jinja" || ending == ".safetensors") {
+      names.insert(entry->path().string());
+    }
+  }
+  return std::vector<std::string>(names.begin(), names.end());
+}
+
 Result<std::unique_ptr<ModelFile>> open_hub_model(const std::string& folder) {
   auto model = std::make_unique<HubModel>(folder);
   auto done = model->read();

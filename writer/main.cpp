@@ -21,10 +21,13 @@ int main(int argc, char** argv) {
   options.n_threads = std::max(1U, std::thread::hardware_concurrency());
   polykv::CommandLine line("polykv-writer", "polykv-writer: prefills and encodes for polykv",
                            POLYKV_VERSION);
-  line.threads(options.n_threads, "Threads for prefill");
+  line.threads(options.n_threads, "Threads for packing and prefill");
   line.text("--chat-format", options.chat_format,
             "Name of the chat format; default: the model file's");
   line.text("--model", options.model, "Name of the model in the runtime; default: its first");
+  line.text("--image-cache", options.image_cache,
+            "Directory that keeps packed models for the next start; default: none",
+            polykv::Wanted::optional, "POLYKV_IMAGE_CACHE");
   if (const auto code = line.parse(argc, argv)) return *code;
   line.start_log("writer", polykv::LogLevel::info);
   return polykv::exit_code(serve(line.runtime(), std::move(options)));

@@ -28,7 +28,7 @@ Result<SharedView> view_of(std::vector<UniqueFd>& fds, size_t index, const char*
   return SharedView::map(std::move(fds[index]));
 }
 
-Message image_message(const ModelImage& image, const std::vector<std::string>& notices) {
+Message image_message(const ModelImage& image, const MadeImage& made) {
   Message message("image");
   message.set("fingerprint", to_hex(image.fingerprint()))
       .set("name", image.name())
@@ -40,7 +40,8 @@ Message image_message(const ModelImage& image, const std::vector<std::string>& n
       .set("window", int64_t{image.config().windows.tokens})
       .set("window_period", int64_t{image.config().windows.period})
       .set("bytes", static_cast<int64_t>(image.memory().data().size()))
-      .set("notices", notices);
+      .set("source", made.from_cache ? "cache" : "packed")
+      .set("notices", made.notices);
   return message;
 }
 
@@ -103,7 +104,9 @@ Status check_job(const SegmentJob& job, const ModelImage& image) {
 }  // namespace
 
 Writer::Writer(FdSocket supervisor, WriterOptions options)
-    : supervisor_(std::move(supervisor)), options_(std::move(options)) {}
+    : supervisor_(std::move(supervisor)),
+      options_(std::move(options)),
+      images_(options_.image_cache, options_.n_threads) {}
 Writer::~Writer() = default;
 
 Status Writer::serve() {
@@ -149,20 +152,18 @@ Status Writer::handle(Packet packet) {
 }
 
 Status Writer::pack(const Message& request) {
-  std::vector<std::string> notices;
-  const auto progress = [&](uint64_t done, uint64_t all) {
+  const auto progress = [&](const char* phase, uint64_t done, uint64_t all) {
     Message message("progress");
-    message.set("phase", "packing the model")
+    message.set("phase", cat(phase, " the model"))
         .set("done", static_cast<int64_t>(done))
         .set("all", static_cast<int64_t>(all))
         .set("rate", 0.0);
     (void)supervisor_.send(message.dump());  // a lost connection shows at the next receive
   };
-  auto fd =
-      pack_image(request.text("path"), memory_room(), progress, &notices, options_.chat_format);
-  if (!fd) return pass(fd);
-  if (auto adopted = adopt(std::move(*fd)); !adopted) return adopted;
-  return supervisor_.send(image_message(model_->image, notices).dump(), {image_fd_.get()});
+  auto made = images_.make(request.text("path"), options_.chat_format, progress);
+  if (!made) return pass(made);
+  if (auto adopted = adopt(std::move(made->fd)); !adopted) return adopted;
+  return supervisor_.send(image_message(model_->image, *made).dump(), {image_fd_.get()});
 }
 
 Status Writer::adopt(UniqueFd fd) {

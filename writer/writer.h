@@ -16,6 +16,7 @@
 #include "ipc/fd_socket.h"
 #include "ipc/message.h"
 #include "model/model.h"
+#include "writer/image_maker.h"
 
 namespace polykv {
 
@@ -23,6 +24,7 @@ struct WriterOptions {
   unsigned n_threads = 2;
   std::string model = {};        // whose writer this is, in the runtime; "" = the first one's
   std::string chat_format = {};  // "" = the one that the model's file says
+  std::string image_cache = {};  // directory that keeps packed images; "" = none
   // Last step on a sealed segment before it is handed over; empty = none. Tests damage segments
   // with it.
   std::function<Result<UniqueFd>(UniqueFd)> finish;
@@ -48,6 +50,7 @@ class Writer {
 
   FdSocket supervisor_;
   WriterOptions options_;
+  ImageMaker images_;
   std::unique_ptr<Model> model_;
   UniqueFd image_fd_;           // of model_'s image
   std::deque<Packet> waiting_;  // came while a job was at hand

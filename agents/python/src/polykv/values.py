@@ -276,6 +276,7 @@ class ModelStatus:
     writer_state: str
     writer_restarts: int
     sampling: str = ""  # of a request that says nothing
+    image_source: str = ""  # "packed", or "cache": it was kept from an earlier start
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
