@@ -17,7 +17,9 @@ Result<std::vector<uint32_t>> eval_tokens(Client& client, const std::string& tex
   if (!memory) return pass(memory);
   Message request("tokenize");
   request.set_id("job", 0).set("form", "raw");
-  auto answer = client.ask_with_memory(request, memory->get());
+  ProgressLine line;  // of the model, which has to be there first
+  auto answer = client.ask_with_memory(request, memory->get(), 1,
+                                       [&](const Message& part) { line.show(part); });
   if (!answer) return pass(answer);
   if (answer->front().fds.size() != 1) return fail(ErrorCode::bad_message, "no tokens came back");
   auto view = SharedView::map(std::move(answer->front().fds[0]));

@@ -259,6 +259,9 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
 
 void PoolJobs::submit(const JobRef& job, WriterJob task) {
   if (!task.failed) task.failed = [this, job](const Error& error) { end(job, &error); };
+  task.waits = [this, job](const Message& progress) {
+    if (!job->over) (void)replies_.part(job->asker, progress);
+  };
   job->ticket = job->model->writer.submit(std::move(task));
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <iostream>
 
+#include "launch/registry.h"
+
 namespace polykv {
 
 ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO) == 1) {}
@@ -22,7 +24,12 @@ void ProgressLine::show(const std::string& text) {
 
 void ProgressLine::show(const Message& progress) {
   const std::string phase = progress.text("phase");
-  std::string text = cat(phase, ": ", progress.integer("done"), " of ", progress.integer("all"));
+  const bool counts_bytes = phase.ends_with(" the model");
+  const auto amount = [&](std::string_view field) {
+    const int64_t n = progress.integer(field);
+    return counts_bytes ? megabytes(static_cast<uint64_t>(n)) : cat(n);
+  };
+  std::string text = cat(phase, ": ", amount("done"), " of ", amount("all"));
   if (phase == "prefill")
     text += cat(" layers, ", std::lround(progress.number("rate")), " tokens/s");
   if (phase == "agents") text += " attached";

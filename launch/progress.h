@@ -17,7 +17,8 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   void show(const std::string& text);
-  // "prefill 12 of 30 layers, 401 tokens/s", from a "progress" message.
+  // "prefill: 12 of 30 layers, 401 tokens/s" or "packing the model: 64.0 MB of 98.2 MB", from a
+  // "progress" message.
   void show(const Message& progress);
   void clear();
 

@@ -23,12 +23,14 @@ double seconds_since(Clock::time_point start) {
 // Tokens of the longest question, as the model counts them.
 Result<int64_t> longest_question(Client& client, const std::vector<std::string>& questions) {
   int64_t longest = 0;
+  ProgressLine line;  // the first waits for the model
   for (const std::string& question : questions) {
     auto memory = share_bytes("polykv-text", std::as_bytes(std::span(question)), memory_room());
     if (!memory) return pass(memory);
     Message count("tokenize");
     count.set_id("job", 0).set("form", "question");
-    auto answer = client.ask_with_memory(count, memory->get());
+    auto answer = client.ask_with_memory(count, memory->get(), 1,
+                                         [&](const Message& part) { line.show(part); });
     if (!answer) return pass(answer);
     longest = std::max(longest, answer->front().message.integer("count"));
   }

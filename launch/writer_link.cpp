@@ -96,6 +96,12 @@ std::optional<Message> WriterLink::received(Message message, std::vector<UniqueF
   const bool belongs = state_ == State::busy && message.has("job") && message.id("job") == current_;
   if (!belongs) return message;
   if (message.type() == "error") {
+  if (state_ == State::packing && message.type() == "progress") {
+    for (const WriterJob& job : jobs_) {
+      if (job.waits) job.waits(message);
+    }
+    return std::nullopt;
+  }
     fail_current(error_of(message));
     return std::nullopt;
   }

@@ -20,6 +20,8 @@ struct WriterJob {
   std::function<Status(WriterJob&)> prepare;  // last step before it is sent; may be empty
   std::function<bool(const Message&, std::vector<UniqueFd>)> answer;  // true: the job is done
   std::function<void(const Error&)> failed;
+  // Progress of what the writer has to do before any job: the model's image. May be empty.
+  std::function<void(const Message&)> waits;
   uint64_t ticket = 0;
 };
 

@@ -52,6 +52,9 @@ struct FakeWriter {
     if (path == "/model/crash") die();
     if (std::filesystem::is_fifo(path)) {
       wait_for(path);
+      Message progress("progress");
+      progress.set("phase", "packing the model").set("done", 1).set("all", 2).set("rate", 0.0);
+      send(progress);
     } else if (path == "/model/other") {
       model = testing::small_model(kOtherModel);
     } else if (path != "/model/ok") {

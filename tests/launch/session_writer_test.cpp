@@ -231,16 +231,17 @@ TEST_F(SessionWriter, prefill_that_comes_before_the_model_is_packed_waits_for_it
   prefill.set("codecs", std::vector<std::string>{});
   ASSERT_TRUE(link->send(prefill.set("id", "second").dump(), {memory->get()}));
   std::vector<std::string> heard;
-  while (heard.empty() || heard.back() != "early pool_ready") {
+  while (heard.empty() || heard.back() != "early pool_ready ") {
     const auto packet = link->receive();
     ASSERT_TRUE(packet) << packet.error().message;
     const auto message = Message::parse(packet->text);
     ASSERT_TRUE(message) << message.error().message;
-    heard.push_back(message->text("id") + " " + message->type());
+    heard.push_back(cat(message->text("id"), ' ', message->type(), ' ', message->text("phase")));
     if (heard.size() == 1) std::ofstream(fifo).close();  // now the model may be packed
   }
-  EXPECT_EQ(heard,
-            (std::vector<std::string>{"second error", "early progress", "early pool_ready"}));
+  EXPECT_EQ(heard, (std::vector<std::string>{"second error ", "early progress packing the model",
+                                             "early progress prefill", "early pool_ready "}))
+      << "who waits for the model is told how far it is";
 }
 
 TEST_F(SessionWriter, end_of_a_session_leaves_no_process_and_no_file) {
