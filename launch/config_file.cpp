@@ -157,6 +157,7 @@ void read_all(Section& file, Deployment& deployment) {
   file.text("isa", deployment.isa);
   file.path("writer", deployment.writer);
   file.path("agent-program", deployment.agent_program);
+  file.path("image-cache", deployment.image_cache);
   file.text("log-level", deployment.log_level);
   file.text("log-format", deployment.log_format);
   file.sections("model", [&](Section& section) { read_model(section, deployment.models); });
@@ -217,6 +218,7 @@ std::string print_config(const Deployment& deployment) {
                    {"isa", deployment.isa},
                    {"writer", deployment.writer},
                    {"agent-program", deployment.agent_program},
+                   {"image-cache", deployment.image_cache},
                    {"log-level", deployment.log_level},
                    {"log-format", deployment.log_format}};
   if (deployment.threads) file.insert("threads", *deployment.threads);

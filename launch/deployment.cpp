@@ -126,7 +126,8 @@ void complete(Deployment& deployment) {
   const std::string here = program_directory();
   if (deployment.writer.empty()) deployment.writer = here + "/polykv-writer";
   if (deployment.agent_program.empty()) deployment.agent_program = here + "/polykv-agent";
-  for (std::string* path : {&deployment.runtime, &deployment.writer, &deployment.agent_program}) {
+  for (std::string* path : {&deployment.runtime, &deployment.writer, &deployment.agent_program,
+                            &deployment.image_cache}) {
     make_absolute(*path);
   }
   for (ModelEntry& model : deployment.models) {
@@ -158,6 +159,7 @@ SupervisorOptions supervisor_options(const Deployment& deployment) {
   }
   options.writer_program = deployment.writer;
   options.agent_program = deployment.agent_program;
+  options.image_cache = deployment.image_cache;
   options.writer_threads = static_cast<unsigned>(deployment.writer_threads);
   options.agent_threads = static_cast<unsigned>(deployment.threads.value_or(0));
   options.agent_lanes = static_cast<unsigned>(deployment.lanes);

@@ -41,6 +41,7 @@ struct Deployment {
   int64_t lanes = 1;               // of each agent
   int64_t writer_threads = 1;
   std::string isa, writer, agent_program;  // "" = the best; our siblings
+  std::string image_cache;                 // directory for packed models; "" = none
   std::string log_level = "info", log_format = "text";
   bool operator==(const Deployment&) const = default;
 };

@@ -13,6 +13,7 @@ Models::Models(const SupervisorOptions& options, const std::string& runtime) {
                                      .runtime = runtime,
                                      .n_threads = options.writer_threads,
                                      .chat_format = model.chat_format,
+                                     .image_cache = options.image_cache,
                                      .by_hand = model.writer_by_hand};
     slots_.push_back(std::make_unique<ModelSlot>(model.name, model.path, writer));
   }

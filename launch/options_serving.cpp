@@ -23,7 +23,10 @@ void add_supervisor_options(CLI::App& app, Draft& draft) {
   app.add_option("--budget", draft.budget, "Limit of shared memory, e.g. 500MB (image and pools)");
   add_threads(app, "--threads", deployment.threads,
               "Threads of each agent; default: cores / agents");
-  add_threads(app, "--writer-threads", deployment.writer_threads, "Threads for prefill");
+  add_threads(app, "--writer-threads", deployment.writer_threads,
+              "Threads for packing and prefill");
+  app.add_option("--image-cache", deployment.image_cache,
+                 "Directory that keeps packed models for the next start; default: none");
   app.add_option("--isa", deployment.isa,
                  "Force agents' kernels by name (ref, avx2, avx512, avx512vbmi, amx)");
   app.add_option("--writer", deployment.writer,

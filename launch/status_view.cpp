@@ -40,10 +40,15 @@ Lines head(const Message& snapshot) {
   return lines;
 }
 
+std::string image_source(const Message& model) {
+  return model.text("image_source") == "cache" ? "from cache" : model.text("image_source");
+}
+
 TextTable models_table(const Message& snapshot) {
   TextTable table{{{"model", 0},
                    {"name", 5},
                    {"MB", 2, true},
+                   {"image", 6},
                    {"positions", 6, true},
                    {"sampling", 8},
                    {"writer", 1},
@@ -53,12 +58,12 @@ TextTable models_table(const Message& snapshot) {
                    {"", 1}},
                   {}};
   for (const Message& model : snapshot.objects("models")) {
-    table.rows.push_back({printable(model.text("model")), printable(model.text("name")),
-                          in_mb(model, "image_bytes"), cat(model.integer("positions")),
-                          printable(model.text("sampling")), model.text("writer_state"),
-                          cat(model.integer("writer_pid")), cat(model.integer("writer_restarts")),
-                          printable(model.text("fingerprint")),
-                          printable(model.text("last_error"))});
+    table.rows.push_back(
+        {printable(model.text("model")), printable(model.text("name")), in_mb(model, "image_bytes"),
+         image_source(model), cat(model.integer("positions")), printable(model.text("sampling")),
+         model.text("writer_state"), cat(model.integer("writer_pid")),
+         cat(model.integer("writer_restarts")), printable(model.text("fingerprint")),
+         printable(model.text("last_error"))});
   }
   return table;
 }

@@ -25,6 +25,7 @@ struct SupervisorOptions {
   std::vector<ModelOptions> models;  // the first is meant where a request names none
   std::string writer_program;        // absolute paths
   std::string agent_program;
+  std::string image_cache = {};  // of the writers; "" = none
   unsigned writer_threads = 2;
   unsigned agent_threads = 0;      // 0: each gets its share of the cores (threads_of_each)
   unsigned agent_lanes = 1;        // generations at once in one process

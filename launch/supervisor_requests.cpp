@@ -201,6 +201,7 @@ void Supervisor::writer_message(ModelSlot& model, const Message& message,
                                          message.text("fingerprint"), number("positions"), shape,
                                          message.text("sampling"));
     if (kept) {
+      model.image_source = message.text("source", "packed");
       model.failure.reset();  // of a writer before
       return model.writer.image_ready();
     }

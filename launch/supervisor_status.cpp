@@ -32,6 +32,7 @@ Message model_status(const ModelSlot& model) {
   status.set("positions", image == nullptr ? 0 : image->n_positions);
   status.set("sampling", image == nullptr ? "" : image->sampling);
   status.set("writer_pid", std::max(0, writer.pid())).set("writer_state", writer.state_name());
+  if (!model.image_source.empty()) status.set("image_source", model.image_source);
   if (model.failure) status.set("last_error", model.failure->message);
   return status.set("writer_restarts", writer.restarts());
 }

@@ -20,6 +20,9 @@ Status WriterLink::start() {
   if (!options_.chat_format.empty()) {
     arguments.insert(arguments.end(), {"--chat-format", options_.chat_format});
   }
+  if (!options_.image_cache.empty()) {
+    arguments.insert(arguments.end(), {"--image-cache", options_.image_cache});
+  }
   auto child = Child::start(options_.program, arguments);
   if (!child) return pass(child);
   child_ = std::move(*child);
@@ -93,15 +96,15 @@ void WriterLink::send_front() {
 }
 
 std::optional<Message> WriterLink::received(Message message, std::vector<UniqueFd>& fds) {
-  const bool belongs = state_ == State::busy && message.has("job") && message.id("job") == current_;
-  if (!belongs) return message;
-  if (message.type() == "error") {
   if (state_ == State::packing && message.type() == "progress") {
     for (const WriterJob& job : jobs_) {
       if (job.waits) job.waits(message);
     }
     return std::nullopt;
   }
+  const bool belongs = state_ == State::busy && message.has("job") && message.id("job") == current_;
+  if (!belongs) return message;
+  if (message.type() == "error") {
     fail_current(error_of(message));
     return std::nullopt;
   }

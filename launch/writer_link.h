@@ -34,6 +34,7 @@ class WriterLink {
     std::string runtime;
     unsigned n_threads = 1;
     std::string chat_format = {};  // "" = the one that the model's file says
+    std::string image_cache = {};  // directory; "" = none
     bool by_hand = false;          // nobody is started: whoever says hello is the writer
   };
   explicit WriterLink(Options options) : options_(std::move(options)) {}

@@ -70,6 +70,7 @@ struct FakeWriter {
     answer.set("layers", shape.n_layers).set("kv_heads", shape.n_kv_heads);
     answer.set("head_dim", shape.head_dim);
     answer.set("notices", std::vector<std::string>{});
+    if (path == "/model/other") answer.set("source", "cache");
     image_from = "packed here";
     send(answer, {image->get()});
   }

@@ -95,6 +95,17 @@ TEST_F(Options, lanes_are_those_of_flag_variable_file_or_one) {
   EXPECT_EQ(supervisor_options(made).agent_lanes, 64u);
 }
 
+TEST_F(Options, image_cache_is_that_of_flag_variable_or_file_and_else_there_is_none) {
+  const char* config = file("image-cache = 'images'\n[[model]]\nfile='/m'");
+  EXPECT_EQ(deployment({"up", "--model", "/m"}).image_cache, "");
+  EXPECT_EQ(deployment({"up", "--config", config}).image_cache, temp_ / "images");
+  const Variable cache("POLYKV_IMAGE_CACHE", "/v");
+  EXPECT_EQ(deployment({"up", "--config", config}).image_cache, "/v");
+  const Deployment made = deployment({"up", "--config", config, "--image-cache", "/f"});
+  EXPECT_EQ(made.image_cache, "/f");
+  EXPECT_EQ(supervisor_options(made).image_cache, "/f");
+}
+
 TEST_F(Options, lanes_and_threads_beyond_reason_are_refused_by_name) {
   for (const char* option : {"--lanes", "--threads"}) {
     for (const char* value : {"0", "-1", "1025", "many"}) {

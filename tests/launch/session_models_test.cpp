@@ -58,6 +58,8 @@ TEST_F(SessionModels, have_pools_of_their_own_under_the_same_name) {
   EXPECT_EQ(first->text("model"), "main") << "where none is named the first is meant";
   EXPECT_EQ(second->text("model"), "other");
   EXPECT_EQ(second->integer("version"), 1);
+  EXPECT_EQ(model_status("main").text("image_source"), "packed");
+  EXPECT_EQ(model_status("other").text("image_source"), "cache") << "as its writer says";
   ASSERT_TRUE(ask(Message("append").set("pool", "main").set("text", "more"), "other"));
   const auto pools = status().objects("pools");
   ASSERT_EQ(pools.size(), 2U);

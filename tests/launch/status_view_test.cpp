@@ -39,7 +39,7 @@ Message a_snapshot(int64_t tokens = 100) {
   Message model("model_status");
   model.set("model", "main").set("name", "Smoll").set("fingerprint", "0123abcd");
   model.set("image_bytes", 98'800'000).set("positions", 8192).set("writer_pid", 4101);
-  model.set("writer_state", "ready").set("writer_restarts", 1);
+  model.set("writer_state", "ready").set("writer_restarts", 1).set("image_source", "cache");
   Message snapshot("snapshot");
   snapshot.set("pid", 4100).set("held_bytes", 123'000'000).set("budget_bytes", 500'000'000);
   snapshot.set("evicted_pools", 2);
@@ -76,6 +76,7 @@ TEST(StatusView, shows_everything_where_there_is_room) {
                                                  "a kernel failed its self-test",
                                                  "Smoll",
                                                  "98.8",
+                                                 "from cache",
                                                  "ready",
                                                  "4101",
                                                  "0123abcd",
