@@ -128,7 +128,7 @@ void weigh_as(const Scratch& s, const BlockFacts& facts, uint32_t first, uint32_
     const __m512 top = largest(_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
     _mm_store_ss(s.top + query, _mm512_castps512_ps128(top));
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) x[v] = power<Kind>(_mm512_sub_ps(x[v], top));
+    for (__m512& lanes : x) lanes = power<Kind>(_mm512_sub_ps(lanes, top));
     __m512 sum = _mm512_mul_ps(x[0], back[0]);
 #pragma GCC unroll 3
     for (int v = 1; v < 4; ++v) sum = _mm512_fmadd_ps(x[v], back[v], sum);
