@@ -80,7 +80,7 @@ Status check_header(const ManifestHeader& header, uint64_t bytes) {
     return bad("magic number", cat(header.magic), cat(kManifestMagic));
   }
   if (header.abi != kManifestAbi) return bad("ABI version", cat(header.abi), cat(kManifestAbi));
-  if (header.n_spans > kSpansMax) {
+  if (header.n_spans == 0 || header.n_spans > kSpansMax) {
     return bad("number of spans", cat(header.n_spans), cat("1..", kSpansMax));
   }
   const uint64_t expected = sizeof(header) + header.n_spans * sizeof(ManifestSpan);

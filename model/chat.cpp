@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "model/chat_styles.h"
+#include "model/gguf.h"
 
 namespace polykv {
 namespace {
@@ -49,9 +50,10 @@ std::string chat_format_names() {
 Result<ChatFormat> ChatFormat::find(std::string_view name, ContextStart start) {
   const auto style = std::ranges::find(chat_styles(), name, &ChatStyle::name);
   if (style == chat_styles().end()) {
-    return fail(ErrorCode::unsupported_model,
-                cat("unknown chat format \"", name, "\"; the choices are: ", chat_format_names()),
-                std::string(name), chat_format_names());
+    return fail(
+        ErrorCode::unsupported_model,
+        cat("unknown chat format ", printable(name), "; the choices are: ", chat_format_names()),
+        printable(name), chat_format_names());
   }
   ChatFormat format;
   format.style_ = &*style;

@@ -106,6 +106,12 @@ Status Parser::header() {
   if (*magic != kMagic) return bad("is not a GGUF file: it does not begin with \"GGUF\"");
   auto version = number<uint32_t>("the version");
   if (!version) return pass(version);
+  if (const uint32_t swapped = __builtin_bswap32(*version); swapped == 2 || swapped == 3) {
+    return fail(ErrorCode::unsupported_model,
+                cat("model file ", path_, ": is big-endian GGUF (version ", swapped,
+                    "); little-endian is supported: fetch or convert to that"),
+                "big-endian", "little-endian");
+  }
   if (*version != 2 && *version != 3) {
     return fail(ErrorCode::unsupported_model,
                 cat("model file ", path_, ": GGUF version ", *version,

@@ -82,7 +82,8 @@ Status HubVocabReader::model() {
 Status HubVocabReader::byte_level_normalizer() {
   for (const Json* step : steps("normalizer", "normalizers")) {
     const std::string_view type = step->text_of("type");
-    if (type != "NFC") return unsupported(cat("the normalizer ", type, " is not supported"), type);
+    if (type != "NFC")
+      return unsupported(cat("the normalizer ", printable(type), " is not supported"), type);
     out_.vocab.flags |= kComposed;
   }
   return {};
@@ -130,7 +131,7 @@ Status HubVocabReader::sentencepiece() {
       out_.vocab.flags |= kSpacePrefix;
     } else if (type != "Replace" || pattern == nullptr || pattern->text_of("String") != " " ||
                step->text_of("content") != kSpaceMark) {
-      return unsupported(cat("the normalizer ", type, " is not supported"), type);
+      return unsupported(cat("the normalizer ", printable(type), " is not supported"), type);
     }
   }
   return spaces();
@@ -144,7 +145,9 @@ Status HubVocabReader::spaces() {
     if (type == "Split" && pattern != nullptr && pattern->text_of("String") == " ") continue;
     const std::string_view scheme = step->text_of("prepend_scheme", "always");
     if (type != "Metaspace" || step->flag_of("split", true) || scheme == "always") {
-      return unsupported(cat("the pre-tokenizer ", type, " (", scheme, ") is not supported"), type);
+      return unsupported(
+          cat("the pre-tokenizer ", printable(type), " (", printable(scheme), ") is not supported"),
+          type);
     }
     if (scheme == "first") out_.vocab.flags |= kSpaceFirst;
   }

@@ -92,6 +92,10 @@ std::optional<std::string> VocabBuilder::bytes_of(std::string_view text, uint8_t
 
 Status VocabBuilder::add_token(std::string_view text, uint8_t kind, size_t token) {
   constexpr size_t kTextsMax = size_t{1} << 30;
+  if (text.size() > kTokenBytesMax) {
+    return bad(cat("token ", token, " is ", text.size(), " bytes long; at most ", kTokenBytesMax),
+               std::to_string(text.size()));
+  }
   const auto bytes = bytes_of(text, kind);
   if (!bytes) {
     return bad(cat("token ", token, ", ", printable(text),

@@ -11,6 +11,9 @@
 
 namespace polykv {
 
+// A token longer than this is no token of a tokenizer: time to read and to encode grows with it.
+inline constexpr size_t kTokenBytesMax = 1024;
+
 // What a file says of its tokenizer, whatever its format. The texts are views into the file.
 struct FileVocab {
   struct MergeText {

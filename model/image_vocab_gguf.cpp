@@ -169,6 +169,7 @@ Status GgufVocabReader::merges_from_scores() {
   }
   std::vector<Scored> found;
   for (const auto& [text, id] : ids) {
+    if (text.size() > kTokenBytesMax) continue;  // refused later; here it would take its square
     for (size_t at = 1; at < text.size(); ++at) {
       const auto left = ids.find(text.substr(0, at));
       if (left == ids.end()) continue;

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "model/gguf.h"
+
 namespace polykv {
 namespace {
 
@@ -32,7 +34,8 @@ class TreeBuilder final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool key(string_t& name) override {
-    if (!names_.back().insert(name).second) return complain(cat("the name '", name, "' twice"));
+    if (!names_.back().insert(name).second)
+      return complain(cat("the name ", printable(name), " twice"));
     std::get<Json::Fields>(open_.back()->value).push_back({name, Json()});
     return true;
   }
