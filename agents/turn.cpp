@@ -87,6 +87,7 @@ SegmentSpec spec_of(const ModelImage& image, const Layout& layout, const Suffix&
   spec.mode = EncodeMode::after_prefix;
   spec.prefix = prefix_of(layout);
   spec.starts_context = false;
+  for (const Span& span : layout.spans) keep_widths(spec, span.segment);
   spec.provenance = Provenance::committed_turn;
   spec.tokens = suffix.tokens();
   return spec;

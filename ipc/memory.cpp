@@ -153,6 +153,16 @@ std::span<std::byte> SharedBuilder::data() {
   return {static_cast<std::byte*>(state_->region->get_address()), state_->region->get_size()};
 }
 
+Status SharedBuilder::grow(uint64_t bytes) {
+  check(state_ != nullptr && bytes >= data().size(), "only memory that is not sealed yet grows");
+  if (const Status ok = check_size(bytes); !ok) return ok;
+  if (const Status ok = reserve(state_->fd.get(), bytes); !ok) return ok;
+  auto region = map_region(state_->fd.get(), bip::read_write, bytes);
+  if (!region) return pass(region);
+  state_->region = std::move(*region);
+  return {};
+}
+
 Result<UniqueFd> SharedBuilder::seal() && {
   check(state_ != nullptr, "a builder is sealed once");
   use_huge_pages(data());

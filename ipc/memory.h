@@ -25,6 +25,9 @@ class SharedBuilder {
   static Result<SharedBuilder> create(const std::string& name, uint64_t bytes,
                                       const MemoryRoom& room);
   std::span<std::byte> data();  // [bytes]
+  // Makes it `bytes` long, not shorter than it is; what is new is zero, and data() moves.
+  // memory_limit or io: it is as it was. REQUIRES: check_room was asked, past it the kernel kills.
+  Status grow(uint64_t bytes);
 
   // Unmaps, seals, and returns a read-only fd of the finished memory. The builder is empty after.
   Result<UniqueFd> seal() &&;

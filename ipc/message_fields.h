@@ -11,6 +11,7 @@ inline constexpr int64_t kCountMax = int64_t{1} << 53;  // every language holds 
 inline constexpr int64_t kTextMax = 900'000;            // leaves room for the rest of a message
 inline constexpr int64_t kNameMax = 64;
 inline constexpr int64_t kSentenceMax = 8192;
+inline constexpr size_t kLayersTold = 128;  // of a model, in one packet
 inline constexpr std::string_view kRoles = "system|user|assistant";
 
 inline constexpr std::string_view kClientToRuntime = "client → runtime";

@@ -62,11 +62,13 @@ void add_writer_messages(std::vector<MessageSchema>& table) {
        {"prefill",
         "client → runtime → writer",
         {id("job"), texts("codecs", 16, 32), word("pool"), optional(id("budget_left")),
-         optional(text("holders", kSentenceMax)), optional(word("model"))}},
+         optional(text("holders", kSentenceMax)), optional(word("model")),
+         optional(flag("per_layer"))}},
        {"segment",
         kWriterToRuntime,
         {id("job"), word("codec", 32), count("tokens"), optional(count("bytes")),
-         optional(number("bits_per_element")), number("seconds")}}});
+         optional(number("bits_per_element")), number("seconds"),
+         optional(objects("layers", "layer_stats", kLayersTold))}}});
 }
 
 // For machines: `polykv run --json`, the rows of `polykv eval --json`, `polykv doctor --json`.
@@ -101,7 +103,15 @@ void add_reports(std::vector<MessageSchema>& table) {
         "",
         {word("codec", 32), number("bits_per_element"), signed_number("delta_ppl_percent"),
          number("delta_ppl_se"), number("kld_median"), number("kld_mean"), number("kld_p99"),
-         number("top1_percent")}},
+         number("top1_percent"), optional(count("widened_planes")),
+         optional(objects("layers", "layer_stats", kLayersTold))}},
+       {"layer_stats",
+        "",
+        {count("layer"), count("rows"), number("k_rms"), number("k_largest"),
+         number("k_mean_share"), number("k_peak"), number("k_error"), number("v_rms"),
+         number("v_largest"), number("v_mean_share"), number("v_peak"), number("v_error"),
+         number("score_error"), count("worst_head"), number("worst_score_error"),
+         count("widened_planes")}},
        {"doctor_check",
         "",
         {word("name"), choice("verdict", "ok|warning|problem"), text("found", kSentenceMax),

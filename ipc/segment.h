@@ -10,38 +10,23 @@
 #include <memory>
 #include <vector>
 
-#include "ipc/checksum.h"
+#include "ipc/key_check.h"
 #include "ipc/memory.h"
 #include "ipc/plane.h"
 #include "ipc/segment_format.h"
-#include "ipc/windows.h"
+#include "ipc/segment_spec.h"
 
 namespace polykv {
 
-struct KvShape {
-  uint32_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
-  LayerWindows windows{};
-  bool operator==(const KvShape&) const = default;
-};
-
-struct SegmentSpec {
-  KvShape shape;
-  CodecSpec codec;
-  Fingerprint model{};
-  EncodeMode mode = EncodeMode::alone;
-  Fingerprint prefix{};        // chain hash of the tokens before it, if mode is after_prefix
-  bool starts_context = true;  // first segment of a context: its first tokens are sinks
-  Provenance provenance = Provenance::prefill;
-  std::vector<uint32_t> tokens;  // [n_tokens] ids
-};
-
-// Bytes that a segment of this spec takes, header and table included.
-uint64_t segment_bytes(const SegmentSpec& spec);
-// Chain hash over a prefix hash and the tokens that follow it.
-Fingerprint chain_hash(const Fingerprint& prefix, std::span<const uint32_t> tokens);
-
 // Calls piece(i) once for every i < n, on any threads; returns when all are done. Empty: in turn.
 using Spread = std::function<void(uint32_t n, const std::function<void(uint32_t i)>& piece)>;
+
+// What a builder needs to widen planes of K that its codec is too narrow for.
+struct KeyWatch {
+  QuerySample queries;
+  // Asked before a segment takes `more` bytes than so far: its error is put_watched_layer's.
+  std::function<Status(uint64_t more)> room;
+};
 
 class SegmentBuilder {
  public:
@@ -51,11 +36,29 @@ class SegmentBuilder {
   // a layer with a window only the rows that it keeps are read: the last windows.kept().
   // The same bytes, however the work is spread. Thread-safe for different layers.
   void put_layer(uint32_t layer, const float* k, const float* v, const Spread& spread = {});
+  // The same, but each K plane whose scores err by more than the pool's codec promises
+  // (score_error_bound) takes the first wider codec that keeps it, f16 at last; the segment grows.
+  // REQUIRES: no later layer has been put: what lies behind moves.
+  Status put_watched_layer(uint32_t layer, const float* k, const float* v, const KeyWatch& watch,
+                           const Spread& spread = {});
+  KvShape shape() const;
+  CodecSpec codec() const;
+  uint32_t n_tokens() const { return header_.n_tokens; }
+  uint64_t bytes() const { return header_.bytes; }
+  uint32_t first_token(uint32_t layer) const;  // of row 0 in that layer's planes
+  std::vector<WidePlane> wide_planes() const;
+  // A plane as it was put; valid until a layer is put.
+  PlaneView plane(uint32_t layer, PlaneKind kind, uint32_t head) const;
   // Checksums, seals and returns the read-only fd. REQUIRES: every layer was put.
   Result<UniqueFd> seal() &&;
 
  private:
   void put_plane(uint32_t layer, PlaneKind kind, uint32_t head, const float* rows);
+  LayerRows kept_rows(uint32_t layer, const float* rows) const;
+  PlaneCodec codec_for(uint32_t layer, uint32_t head, const float* k,
+                       const QuerySample& queries) const;
+  Status widen(uint32_t layer, const std::vector<PlaneCodec>& codecs, const KeyWatch& watch);
+  uint32_t index_of(uint32_t layer, PlaneKind kind, uint32_t head) const;
 
   SegmentHeader header_{};
   std::vector<PlaneEntry> table_;
@@ -82,6 +85,7 @@ class SegmentView {
   uint32_t first_token(uint32_t layer) const;
   const PlaneView& k(uint32_t layer, uint32_t head) const;
   const PlaneView& v(uint32_t layer, uint32_t head) const;
+  std::vector<WidePlane> wide_planes() const;
   const SharedView& memory() const { return *memory_; }
 
  private:
@@ -90,5 +94,9 @@ class SegmentView {
   const uint32_t* tokens_ = nullptr;
   std::shared_ptr<SharedView> memory_;
 };
+
+// Gives the spec's K planes at least the widths of `earlier`, a segment of the same context: keys
+// are hard because of the model, not of the text.
+void keep_widths(SegmentSpec& spec, const SegmentView& earlier);
 
 }  // namespace polykv

@@ -96,17 +96,43 @@ SegmentHeader header_of(const SegmentSpec& spec) {
   return header;
 }
 
-std::vector<PlaneEntry> plan_table(SegmentHeader& header) {
-  std::vector<PlaneEntry> table;
+std::vector<PlaneEntry> plan_table(SegmentHeader& header, const std::vector<PlaneCodec>& k_codecs) {
+  check(k_codecs.empty() || k_codecs.size() == header.n_planes / 2, "one codec for each K plane");
+  std::vector<PlaneEntry> table(header.n_planes);
+  for (uint32_t i = 1; i < header.n_planes; ++i) {  // after the tokens: K, V, …
+    table[i].codec = i % 2 == 1 ? header.k_codec : header.v_codec;
+    if (i % 2 == 1 && !k_codecs.empty()) table[i].codec = static_cast<uint16_t>(k_codecs[i / 2]);
+  }
+  place_planes(header, table, 0);
+  return table;
+}
+
+void place_planes(SegmentHeader& header, std::vector<PlaneEntry>& table, uint32_t first) {
   uint64_t offset = sizeof(SegmentHeader) + uint64_t{header.n_planes} * sizeof(PlaneEntry);
-  for (uint32_t i = 0; i < header.n_planes; ++i) {
-    const uint16_t codec =
-        i % 2 == 1 ? header.k_codec : header.v_codec;  // after the tokens: K, V, …
-    table.push_back(wanted_entry(header, i, static_cast<PlaneCodec>(codec), offset));
-    offset = align_plane(offset + table.back().bytes);
+  if (first > 0) offset = align_plane(table[first - 1].offset + table[first - 1].bytes);
+  for (uint32_t i = first; i < header.n_planes; ++i) {
+    table[i] = wanted_entry(header, i, static_cast<PlaneCodec>(table[i].codec), offset);
+    offset = align_plane(offset + table[i].bytes);
   }
   header.bytes = offset;
-  return table;
+}
+
+KvShape shape_of(const SegmentHeader& header) {
+  return {header.n_layers, header.n_kv_heads, header.head_dim, header.windows};
+}
+
+CodecSpec codec_of(const SegmentHeader& header) {
+  return {static_cast<PlaneCodec>(header.k_codec), static_cast<PlaneCodec>(header.v_codec)};
+}
+
+uint32_t first_token_of(const SegmentHeader& header, uint32_t layer) {
+  return header.n_tokens - header.windows.kept(layer, header.n_tokens);
+}
+
+void add_if_wide(const SegmentHeader& header, uint32_t layer, uint32_t head, PlaneCodec codec,
+                 std::vector<WidePlane>& wide) {
+  const auto asked = static_cast<PlaneCodec>(header.k_codec);
+  if (width_of(codec) > width_of(asked)) wide.push_back({layer, head, asked, codec});
 }
 
 PlaneEntry wanted_entry(const SegmentHeader& header, uint32_t index, PlaneCodec codec,
@@ -169,8 +195,18 @@ std::unexpected<Error> bad_segment(const std::string& what, const std::string& v
 
 uint64_t segment_bytes(const SegmentSpec& spec) {
   SegmentHeader header = header_of(spec);
-  plan_table(header);
+  plan_table(header, spec.k_codecs);
   return header.bytes;
+}
+
+void keep_widths(SegmentSpec& spec, const SegmentView& earlier) {
+  if (!is_rotated(spec.codec.k) || earlier.shape() != spec.shape) return;
+  for (const WidePlane& wide : earlier.wide_planes()) {
+    const size_t n_planes = size_t{spec.shape.n_layers} * spec.shape.n_kv_heads;
+    if (spec.k_codecs.empty()) spec.k_codecs.assign(n_planes, spec.codec.k);
+    PlaneCodec& codec = spec.k_codecs[size_t{wide.layer} * spec.shape.n_kv_heads + wide.head];
+    if (width_of(wide.codec) > width_of(codec)) codec = wide.codec;
+  }
 }
 
 Fingerprint chain_hash(const Fingerprint& prefix, std::span<const uint32_t> tokens) {

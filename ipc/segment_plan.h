@@ -15,8 +15,18 @@ inline constexpr uint32_t kSegmentHeadsMax = 256;
 
 // Everything but `bytes` and the checksums.
 SegmentHeader header_of(const SegmentSpec& spec);
-// The spec's segment as a table, with offsets; sets header.bytes.
-std::vector<PlaneEntry> plan_table(SegmentHeader& header);
+// The segment as a table, with offsets; sets header.bytes. k_codecs: SegmentSpec's.
+std::vector<PlaneEntry> plan_table(SegmentHeader& header,
+                                   const std::vector<PlaneCodec>& k_codecs = {});
+// Places the planes from entry `first` on anew, for the codecs that the table says; sets
+// header.bytes.
+void place_planes(SegmentHeader& header, std::vector<PlaneEntry>& table, uint32_t first);
+KvShape shape_of(const SegmentHeader& header);
+CodecSpec codec_of(const SegmentHeader& header);
+uint32_t first_token_of(const SegmentHeader& header, uint32_t layer);
+// Adds the K plane to `wide` if its codec is wider than the header's.
+void add_if_wide(const SegmentHeader& header, uint32_t layer, uint32_t head, PlaneCodec codec,
+                 std::vector<WidePlane>& wide);
 
 // Entry `index` as it must be if its plane is coded with `codec` and starts at `offset`; checksum
 // and scale_max are left zero. REQUIRES: a checked header.

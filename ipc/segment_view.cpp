@@ -158,13 +158,9 @@ Result<SegmentView> SegmentView::open(UniqueFd fd, Verify verify) {
   return view;
 }
 
-KvShape SegmentView::shape() const {
-  return {header_.n_layers, header_.n_kv_heads, header_.head_dim, header_.windows};
-}
+KvShape SegmentView::shape() const { return shape_of(header_); }
 
-CodecSpec SegmentView::codec() const {
-  return {static_cast<PlaneCodec>(header_.k_codec), static_cast<PlaneCodec>(header_.v_codec)};
-}
+CodecSpec SegmentView::codec() const { return codec_of(header_); }
 
 uint64_t SegmentView::elements() const {
   uint64_t rows = 0;
@@ -176,9 +172,7 @@ double SegmentView::bits_per_element() const {
   return static_cast<double>(header_.bytes) * 8.0 / static_cast<double>(elements());
 }
 
-uint32_t SegmentView::first_token(uint32_t layer) const {
-  return header_.n_tokens - header_.windows.kept(layer, header_.n_tokens);
-}
+uint32_t SegmentView::first_token(uint32_t layer) const { return first_token_of(header_, layer); }
 
 std::span<const uint32_t> SegmentView::tokens() const { return {tokens_, header_.n_tokens}; }
 
@@ -188,6 +182,16 @@ const PlaneView& SegmentView::k(uint32_t layer, uint32_t head) const {
 
 const PlaneView& SegmentView::v(uint32_t layer, uint32_t head) const {
   return planes_[(uint64_t{layer} * header_.n_kv_heads + head) * 2 + 1];
+}
+
+std::vector<WidePlane> SegmentView::wide_planes() const {
+  std::vector<WidePlane> wide;
+  for (uint32_t layer = 0; layer < header_.n_layers; ++layer) {
+    for (uint32_t head = 0; head < header_.n_kv_heads; ++head) {
+      add_if_wide(header_, layer, head, k(layer, head).shape.codec, wide);
+    }
+  }
+  return wide;
 }
 
 }  // namespace polykv

@@ -58,6 +58,7 @@ Result<Reservation> Commits::make_room(const Wanted& wanted) {
   spec.codec = wanted.pool->codec;
   spec.starts_context = false;
   spec.tokens.resize(wanted.turn.n_tokens + 1);
+  for (const auto& segment : segments) keep_widths(spec, segment->view);
   return pools_.make_room(segment_bytes(spec) + manifest_bytes(segments.size() + 1));
 }
 

@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "launch/eval_arithmetic.h"
+#include "launch/eval_layers.h"
 #include "launch/eval_metrics.h"
 #include "launch/eval_steps.h"
 #include "launch/inputs.h"
@@ -20,7 +21,15 @@ struct CodecRun {
   std::string codec;
   double bits = 0;
   EvalSamples samples;
+  uint64_t widened = 0;
+  std::vector<Message> layers;  // of the first window
 };
+
+CodecRun run_of(const std::string& codec) {
+  CodecRun run;
+  run.codec = codec;
+  return run;
+}
 
 std::vector<std::string> codecs_of(const std::vector<CodecRun>& runs) {
   std::vector<std::string> codecs;
@@ -28,14 +37,28 @@ std::vector<std::string> codecs_of(const std::vector<CodecRun>& runs) {
   return codecs;
 }
 
+// Encodes the window's prefix by each codec.
+Status make_pools(Client& client, const EvalPrefill& prefill, std::vector<CodecRun>& runs,
+                  ProgressLine& line) {
+  auto pools = eval_prefill(client, prefill, line);
+  if (!pools) return pass(pools);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    EvalPool& pool = (*pools)[i];
+    runs[i].bits = pool.bits_per_element;
+    runs[i].widened += pool.widened_planes;
+    if (prefill.per_layer) runs[i].layers = std::move(pool.layers);
+  }
+  return {};
+}
+
 Status run_window(Client& client, uint32_t window, std::span<const uint32_t> tokens,
-                  std::vector<CodecRun>& runs) {
+                  std::vector<CodecRun>& runs, bool per_layer) {
   ProgressLine line;
   const std::string name = cat("window", window);
   const auto forced = tokens.subspan(kEvalPrefix, kEvalForced);
-  auto bits = eval_prefill(client, name, tokens.first(kEvalPrefix), codecs_of(runs), line);
-  if (!bits) return pass(bits);
-  for (size_t i = 0; i < runs.size(); ++i) runs[i].bits = (*bits)[i];
+  const EvalPrefill prefill{name, tokens.first(kEvalPrefix), codecs_of(runs),
+                            per_layer && window == 0};
+  if (auto made = make_pools(client, prefill, runs, line); !made) return made;
   auto base = eval_score(client, cat(name, "-", kEvalBaseline), forced, line);
   if (!base) return pass(base);
   for (CodecRun& run : runs) {
@@ -66,6 +89,8 @@ EvalRow row_of(const CodecRun& run) {
   row.kld_p99 = quantile(samples.kld, 0.99);
   row.top1_percent =
       100 * static_cast<double>(samples.top1_same) / static_cast<double>(samples.kld.size());
+  row.widened_planes = run.widened;
+  row.layers = run.layers;
   return row;
 }
 
@@ -78,7 +103,9 @@ void print_table(const std::vector<EvalRow>& rows, double perplexity, std::ostre
         << std::setprecision(2) << row.delta_ppl_percent << std::noshowpos << " ± "
         << row.delta_ppl_se << " %  " << std::scientific << std::setprecision(1) << std::setw(12)
         << row.kld_median << std::setw(10) << row.kld_mean << std::setw(10) << row.kld_p99
-        << std::fixed << std::setw(12) << row.top1_percent << " %\n";
+        << std::fixed << std::setw(12) << row.top1_percent << " %";
+    if (row.widened_planes > 0) out << "  " << row.widened_planes << " planes of K widened";
+    out << '\n';
   }
 }
 
@@ -90,6 +117,8 @@ std::string json_of(const std::vector<EvalRow>& rows) {
     message.set("delta_ppl_percent", row.delta_ppl_percent).set("delta_ppl_se", row.delta_ppl_se);
     message.set("kld_median", row.kld_median).set("kld_mean", row.kld_mean);
     message.set("kld_p99", row.kld_p99).set("top1_percent", row.top1_percent);
+    message.set("widened_planes", row.widened_planes);
+    if (!row.layers.empty()) message.set("layers", row.layers);
     json += cat(json.size() > 1 ? ",\n " : "", message.dump());
   }
   return json + "]\n";
@@ -97,11 +126,11 @@ std::string json_of(const std::vector<EvalRow>& rows) {
 
 Result<std::vector<CodecRun>> evaluate(Client& client, const EvalOptions& options,
                                        const std::string& text) {
-  std::vector<CodecRun> runs{{.codec = kEvalBaseline, .bits = 0, .samples = {}}};
+  std::vector<CodecRun> runs{run_of(kEvalBaseline)};
   for (const std::string& codec : options.codecs) {
     const bool known =
         std::ranges::any_of(runs, [&](const CodecRun& run) { return run.codec == codec; });
-    if (!known) runs.push_back({.codec = codec, .bits = 0, .samples = {}});
+    if (!known) runs.push_back(run_of(codec));
   }
   auto tokens = eval_tokens(client, text);
   if (!tokens) return pass(tokens);
@@ -114,7 +143,9 @@ Result<std::vector<CodecRun>> evaluate(Client& client, const EvalOptions& option
   }
   for (uint32_t window = 0; window < options.n_windows; ++window) {
     const auto part = std::span(*tokens).subspan(window * kWindow, kWindow);
-    if (auto done = run_window(client, window, part, runs); !done) return pass(done);
+    if (auto done = run_window(client, window, part, runs, options.per_layer); !done) {
+      return pass(done);
+    }
   }
   return runs;
 }
@@ -139,6 +170,7 @@ Status run_eval(const EvalOptions& options, int interrupt_fd) {
     if (asked) rows.push_back(row_of(run));
   }
   print_table(rows, std::exp(mean(runs->front().samples.nll_base)), std::cout);
+  if (options.per_layer) print_layers(rows, std::cout);
   return options.json.empty() ? Status() : write_file(options.json, json_of(rows));
 }
 

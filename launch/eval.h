@@ -24,6 +24,7 @@ struct EvalOptions {
   std::vector<std::string> codecs;
   uint32_t n_windows = 2;   // eval v1 has two
   bool arithmetic = false;  // launch/eval_arithmetic.h instead
+  bool per_layer = false;   // launch/eval_layers.h, too
   std::string json;         // path, "" = none
 };
 
@@ -35,6 +36,8 @@ struct EvalRow {
   double delta_ppl_se = 0;  // standard error of the paired NLL difference, in percent
   double kld_median = 0, kld_mean = 0, kld_p99 = 0;
   double top1_percent = 0;
+  uint64_t widened_planes = 0;  // of K, in all windows
+  std::vector<Message> layers;  // layer_stats of the first window, if they were asked for
 };
 
 Status run_eval(const EvalOptions& options, int interrupt_fd);

@@ -39,8 +39,10 @@ Result<Run> score_pools(Client& client, const std::string& text,
   }
   ProgressLine line;
   const auto all = std::span(*tokens);
-  auto bits = eval_prefill(client, "arithmetic", all.first(kArithmeticPrefix), codecs, line);
-  if (!bits) return pass(bits);
+  auto pools = eval_prefill(
+      client, {.name = "arithmetic", .tokens = all.first(kArithmeticPrefix), .codecs = codecs},
+      line);
+  if (!pools) return pass(pools);
   const auto forced = all.subspan(kArithmeticPrefix, kArithmeticForced);
   Run run{{forced.begin(), forced.end()}, {}};
   for (const std::string& codec : codecs) {

@@ -29,22 +29,25 @@ Result<std::vector<uint32_t>> eval_tokens(Client& client, const std::string& tex
   return tokens;
 }
 
-Result<std::vector<double>> eval_prefill(Client& client, const std::string& name,
-                                         std::span<const uint32_t> tokens,
-                                         const std::vector<std::string>& codecs,
-                                         ProgressLine& line) {
-  auto memory = share_tokens(tokens);
+Result<std::vector<EvalPool>> eval_prefill(Client& client, const EvalPrefill& prefill,
+                                           ProgressLine& line) {
+  auto memory = share_tokens(prefill.tokens);
   if (!memory) return pass(memory);
   Message request("prefill");
-  request.set_id("job", 0).set("pool", name).set("codecs", codecs);
-  auto answers = client.ask_with_memory(request, memory->get(), codecs.size(),
+  request.set_id("job", 0).set("pool", prefill.name).set("codecs", prefill.codecs);
+  if (prefill.per_layer) request.set("per_layer", true);
+  auto answers = client.ask_with_memory(request, memory->get(), prefill.codecs.size(),
                                         [&](const Message& part) { line.show(part); });
   if (!answers) return pass(answers);
-  std::vector<double> bits;
+  std::vector<EvalPool> pools;
   for (const MemoryAnswer& answer : *answers) {
-    bits.push_back(answer.message.number("bits_per_element"));
+    const Message& ready = answer.message;
+    pools.push_back(
+        {.bits_per_element = ready.number("bits_per_element"),
+         .widened_planes = static_cast<uint64_t>(ready.integer("widened_planes")),
+         .layers = prefill.per_layer ? ready.objects("layers") : std::vector<Message>()});
   }
-  return bits;
+  return pools;
 }
 
 Result<EvalScores> eval_score(Client& client, const std::string& pool,

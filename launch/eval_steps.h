@@ -17,11 +17,21 @@ inline constexpr const char* kEvalBaseline = "f32";  // the codec that loses not
 // The text's tokens, as it is.
 Result<std::vector<uint32_t>> eval_tokens(Client& client, const std::string& text);
 
-// One prefill, encoded by every codec: pools "<name>-<codec>". Returns each one's bits per element.
-Result<std::vector<double>> eval_prefill(Client& client, const std::string& name,
-                                         std::span<const uint32_t> tokens,
-                                         const std::vector<std::string>& codecs,
-                                         ProgressLine& line);
+// A pool that was made for an evaluation.
+struct EvalPool {
+  double bits_per_element = 0;
+  uint64_t widened_planes = 0;
+  std::vector<Message> layers;  // layer_stats, if they were asked for
+};
+struct EvalPrefill {
+  std::string name;
+  std::span<const uint32_t> tokens;
+  std::vector<std::string> codecs;
+  bool per_layer = false;
+};
+// One prefill, encoded by every codec: pools "<name>-<codec>", in their order.
+Result<std::vector<EvalPool>> eval_prefill(Client& client, const EvalPrefill& prefill,
+                                           ProgressLine& line);
 
 struct EvalScores {
   SharedView memory;  // [n_tokens, n_vocab] f32

@@ -102,6 +102,9 @@ void add_eval(CLI::App& app, Draft& draft) {
       ->capture_default_str();
   eval->add_flag("--arithmetic", options.arithmetic,
                  "Measure instead what agents' rounding to integers costs (1,152 tokens, slow)");
+  eval->add_flag("--per-layer", options.per_layer,
+                 "Also K, V and the errors of each layer, in the first window")
+      ->excludes("--arithmetic");
   known_as(eval->add_option("--json", options.json, "Write the rows to this file, too"),
            "POLYKV_JSON_FILE");
 }

@@ -25,7 +25,9 @@ struct PoolJobs::Job {
   std::string role;
   int64_t ttl_seconds = 0;  // of a new pool
   Reservation room;         // for the segments that are being made
-  uint64_t ticket = 0;      // of the writer's job
+  Reservation wide_room;    // for what their K takes more than expected
+  bool per_layer = false;
+  uint64_t ticket = 0;  // of the writer's job
   Deadlines::Timer deadline = 0;
   bool over = false;  // answered; the writer may still be at it
 };
@@ -183,6 +185,7 @@ void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
   std::vector<std::string> codecs;
   for (const CodecSpec& codec : job->codecs) codecs.push_back(codec_name(codec));
   task.request.set("codecs", codecs).set("pool", job->pool);
+  if (job->per_layer) task.request.set("per_layer", true);
   task.prepare = [this, job](WriterJob& self) { return make_room(*job, self.request); };
   task.fds.push_back(std::move(tokens));
   for (const auto& segment : job->past) {
@@ -201,17 +204,31 @@ void PoolJobs::prefill(const JobRef& job, UniqueFd tokens) {
   submit(job, std::move(task));
 }
 
+// Of the segment, if no more planes of K have to be widened than in the pool's others.
+uint64_t PoolJobs::expected_bytes(const Job& job, const CodecSpec& codec) {
+  SegmentSpec spec;
+  spec.shape = job.model->registry.image()->shape;
+  spec.codec = codec;
+  spec.starts_context = job.past.empty();
+  spec.tokens.resize(job.n_tokens);
+  for (const auto& segment : job.past) keep_widths(spec, segment->view);
+  return segment_bytes(spec);
+}
+
+// More of K was widened than was expected: that memory has been promised to nobody yet.
+Status PoolJobs::room_for(Job& job, const CodecSpec& codec, uint64_t bytes) {
+  const uint64_t expected = expected_bytes(job, codec);
+  if (bytes <= expected) return {};
+  auto more = pools_.make_room(bytes - expected);
+  if (more) job.wide_room = std::move(*more);
+  return more ? Status() : Status(pass(more));
+}
+
 // Right before the prefill, so that what was published meanwhile is counted.
 Status PoolJobs::make_room(Job& job, Message& request) {
-  const HeldImage& image = *job.model->registry.image();
   uint64_t bytes = 0;
   for (const CodecSpec& codec : job.codecs) {
-    SegmentSpec spec;
-    spec.shape = image.shape;
-    spec.codec = codec;
-    spec.starts_context = job.past.empty();
-    spec.tokens.resize(job.n_tokens);
-    bytes += segment_bytes(spec) + manifest_bytes(job.past.size() + 1);
+    bytes += expected_bytes(job, codec) + manifest_bytes(job.past.size() + 1);
   }
   auto room = pools_.make_room(bytes);
   if (!room) return pass(room);
@@ -237,6 +254,7 @@ bool PoolJobs::take_segment(const JobRef& job, const Message& message, std::vect
            cat("pool ", name, " version ", (*version)->number, ": ", (*version)->n_tokens(),
                " tokens, ", megabytes((*version)->bytes())),
            {{"model", job->model->name}, {"pool", name}, {"request", job->asker.request}});
+  if (job->per_layer) ready.set("layers", message.objects("layers"));
   replies_.reply(job->asker, ready);  // a prefill of several codecs is answered once for each
   const bool last = job->n_taken == job->codecs.size();
   if (last) end(job, nullptr);
@@ -251,6 +269,7 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
   if (auto follows = check_follows(registry, name, job.past); !follows) return pass(follows);
   auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec, {.past = job.past});
   if (!segment) return pass(segment);
+  if (auto fits = room_for(job, codec, (*segment)->view.bytes()); !fits) return pass(fits);
   auto version = registry.publish(name, codec, std::move(*segment));
   if (version && job.past.empty()) pools_.add(*job.model, name, job.ttl_seconds);
   if (version) pools_.used(job.model->name, name);
@@ -325,6 +344,7 @@ void PoolJobs::prefill_for(const Asker& asker, const Message& message, std::vect
   auto begun = begin(asker, message);
   if (!begun) return replies_.refuse(asker, begun.error());
   const JobRef& job = *begun;
+  job->per_layer = message.flag("per_layer");
   if (auto good = plan_prefill(*job, message, fds[0]); !good) {
     return replies_.refuse(asker, good.error());
   }

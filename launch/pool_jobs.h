@@ -43,7 +43,9 @@ class PoolJobs {
   Status plan_prefill(Job& job, const Message& message, const UniqueFd& tokens) const;
   void tokenise(const JobRef& job, UniqueFd text);
   void prefill(const JobRef& job, UniqueFd tokens);
+  static uint64_t expected_bytes(const Job& job, const CodecSpec& codec);
   Status make_room(Job& job, Message& request);
+  Status room_for(Job& job, const CodecSpec& codec, uint64_t bytes);
   bool take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds);
   Result<std::shared_ptr<Version>> publish_next(Job& job, std::vector<UniqueFd> fds);
   Result<JobRef> begin(const Asker& asker, const Message& message);

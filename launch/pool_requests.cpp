@@ -18,6 +18,13 @@ double bits_per_element(const Version& version) {
   return static_cast<double>(version.bytes()) * 8 / static_cast<double>(kv_elements(version));
 }
 
+// Planes of K that were too hard for the pool's codec.
+uint64_t widened_planes(const Version& version) {
+  uint64_t planes = 0;
+  for (const auto& segment : version.segments) planes += segment->view.wide_planes().size();
+  return planes;
+}
+
 uint64_t wanted_version(const Message& request) {
   return static_cast<uint64_t>(request.integer("version"));
 }
@@ -54,7 +61,7 @@ Message pool_ready(const std::string& pool, const Version& version) {
   ready.set("pool", pool).set("version", version.number);
   ready.set("tokens", version.n_tokens()).set("bytes", version.bytes());
   ready.set("bits_per_element", bits_per_element(version)).set("elements", kv_elements(version));
-  ready.set("segments", version.segments.size());
+  ready.set("segments", version.segments.size()).set("widened_planes", widened_planes(version));
   return ready.set("prefill_tokens", 0).set("prefill_seconds", 0.0);
 }
 
@@ -81,6 +88,7 @@ Message pool_status(const std::string& model, const Pool& pool,
   status.set("codec", codec_name(pool.codec)).set("tokens", current.n_tokens());
   status.set("bytes", current.bytes()).set("segments", current.segments.size());
   status.set("bits_per_element", bits_per_element(current)).set("leases", all_leases);
+  status.set("widened_planes", widened_planes(current));
   return status.set("idle_seconds", 0.0).set("versions", versions);
 }
 

@@ -93,16 +93,18 @@ TextTable pools_table(const Message& snapshot) {
                    {"MB", 1, true},
                    {"bits/element", 9, true},
                    {"segments", 8, true},
+                   {"widened", 10, true},
                    {"leases", 3, true},
                    {"idle s", 7, true},
                    {"versions", 4}},
                   {}};
   for (const Message& pool : snapshot.objects("pools")) {
-    table.rows.push_back(
-        {printable(pool.text("pool")), printable(pool.text("model")), cat(pool.integer("version")),
-         cat(pool.integer("tokens")), printable(pool.text("codec")), in_mb(pool, "bytes"),
-         fixed(pool.number("bits_per_element"), 3), cat(pool.integer("segments")),
-         cat(pool.integer("leases")), fixed(pool.number("idle_seconds"), 0), versions_of(pool)});
+    table.rows.push_back({printable(pool.text("pool")), printable(pool.text("model")),
+                          cat(pool.integer("version")), cat(pool.integer("tokens")),
+                          printable(pool.text("codec")), in_mb(pool, "bytes"),
+                          fixed(pool.number("bits_per_element"), 3), cat(pool.integer("segments")),
+                          cat(pool.integer("widened_planes")), cat(pool.integer("leases")),
+                          fixed(pool.number("idle_seconds"), 0), versions_of(pool)});
   }
   return table;
 }

@@ -25,28 +25,18 @@ SegmentSpec spec_of(const ModelImage& image, const SegmentJob& job, const CodecS
   spec.mode = job.past.empty() ? EncodeMode::alone : EncodeMode::after_prefix;
   for (const SegmentView& segment : job.past) {
     spec.prefix = chain_hash(spec.prefix, segment.tokens());
+    keep_widths(spec, segment);
   }
   spec.tokens = job.tokens;
   return spec;
 }
 
-uint64_t all_bytes(const ModelImage& image, const SegmentJob& job) {
-  uint64_t bytes = 0;
-  for (const CodecSpec& codec : job.codecs) bytes += segment_bytes(spec_of(image, job, codec));
-  return bytes;
-}
-
-Result<std::vector<SegmentBuilder>> reserve(const ModelImage& image, const SegmentJob& job) {
-  if (auto room = check_room(all_bytes(image, job), job.room, job.holders); !room) {
-    return pass(room);
-  }
-  std::vector<SegmentBuilder> builders;
-  for (const CodecSpec& codec : job.codecs) {
-    auto builder = SegmentBuilder::create(spec_of(image, job, codec), job.room);
-    if (!builder) return pass(builder);
-    builders.push_back(std::move(*builder));
-  }
-  return builders;
+Result<Encoders> reserve(const ModelImage& image, const SegmentJob& job) {
+  std::vector<SegmentSpec> specs;
+  for (const CodecSpec& codec : job.codecs) specs.push_back(spec_of(image, job, codec));
+  auto encoders = Encoders::reserve(specs, job.room, job.holders);
+  if (encoders && job.per_layer) encoders->measure();
+  return encoders;
 }
 
 // Where a layer of the past is decoded to: [past_tokens, n_kv_heads, head_dim].
@@ -90,9 +80,9 @@ void decode_past(const SegmentJob& job, const Rope& rope, ThreadTeam& team, cons
 
 }  // namespace
 
-Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const SegmentJob& job) {
-  auto builders = reserve(image, job);
-  if (!builders) return pass(builders);
+Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const SegmentJob& job) {
+  auto encoders = reserve(image, job);
+  if (!encoders) return pass(encoders);
 
   const LayerRopes ropes(image.config());
   ThreadTeam team(job.n_threads);
@@ -104,20 +94,12 @@ Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const Seg
     decode_past(job, ropes.of(layer), team, {layer, k, v});
   };
   prefill_job.layer_done = [&](const LayerKv& kv) -> Status {
-    for (SegmentBuilder& builder : *builders)
-      builder.put_layer(kv.layer, kv.k, kv.v, pieces_on(team));
+    if (auto put = encoders->put(kv, image.config().n_heads, pieces_on(team)); !put) return put;
     return job.go_on ? job.go_on() : Status();
   };
   prefill_job.progress = job.progress;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);
-
-  std::vector<UniqueFd> sealed;
-  for (SegmentBuilder& builder : *builders) {
-    auto fd = std::move(builder).seal();
-    if (!fd) return pass(fd);
-    sealed.push_back(std::move(*fd));
-  }
-  return sealed;
+  return std::move(*encoders).seal();
 }
 
 }  // namespace polykv

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "ipc/segment.h"
 #include "model/prefill.h"
+#include "writer/encoders.h"
 
 namespace polykv {
 
@@ -18,7 +18,8 @@ struct SegmentJob {
       past;  // segments before them, in order; prefill attends to what they encode
   std::vector<CodecSpec> codecs;
   MemoryRoom room;
-  std::string holders;  // who holds the memory now, for the refusal's sentence
+  std::string holders;     // who holds the memory now, for the refusal's sentence
+  bool per_layer = false;  // measure each layer, for eval
   unsigned n_threads = 1;
   PrefillPrecision precision = PrefillPrecision::best;
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers
@@ -27,6 +28,6 @@ struct SegmentJob {
 
 // Reserves all segments before it computes anything, so that a refusal costs no prefill.
 // Returns sealed segments in the order of `codecs`.
-Result<std::vector<UniqueFd>> run_segment_job(const ModelImage& image, const SegmentJob& job);
+Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const SegmentJob& job);
 
 }  // namespace polykv

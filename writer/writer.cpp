@@ -9,6 +9,7 @@
 
 #include "ipc/log.h"
 #include "ipc/pool.h"
+#include "writer/layer_stats.h"
 #include "writer/segment_job.h"
 
 namespace polykv {
@@ -76,6 +77,7 @@ Result<SegmentJob> segment_job(const Message& request, std::vector<UniqueFd> fds
   if (request.has("budget_left")) budget = request.id("budget_left");
   job.room = memory_room(budget);
   job.holders = request.text("holders");
+  job.per_layer = request.flag("per_layer");
   return job;
 }
 
@@ -98,6 +100,12 @@ Status check_job(const SegmentJob& job, const ModelImage& image) {
     }
   }
   if (job.tokens.empty()) return fail(ErrorCode::bad_text, "there is nothing to prefill");
+  if (job.per_layer && config.n_layers > kLayersTold) {
+    return fail(ErrorCode::usage,
+                cat("the model has ", config.n_layers, " layers; at most ", kLayersTold,
+                    " are measured one by one: evaluate without --per-layer"),
+                cat(config.n_layers), cat(kLayersTold));
+  }
   return {};
 }
 
@@ -223,7 +231,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
   auto segments = run_segment_job(model_->image, *job);
   if (!segments) return pass(segments);
   for (size_t i = 0; i < segments->size(); ++i) {
-    UniqueFd fd = std::move((*segments)[i]);
+    UniqueFd fd = std::move((*segments)[i].fd);
     if (options_.finish) {
       auto finished = options_.finish(std::move(fd));
       if (!finished) return pass(finished);
@@ -233,6 +241,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
     answer.set_id("job", request.id("job")).set("codec", codec_name(job->codecs[i]));
     answer.set("tokens", static_cast<int64_t>(job->tokens.size()));
     answer.set("seconds", seconds_since(start));
+    if (job->per_layer) answer.set("layers", (*segments)[i].layers);
     if (auto sent = supervisor_.send(answer.dump(), {fd.get()}); !sent) return sent;
   }
   return {};

@@ -59,9 +59,9 @@ class FamilyThroughThePool : public testing::TestWithParam<const char*> {
     for (const Span& span : layout.spans) job.past.push_back(span.segment);
     job.codecs = {*parse_codec(codec)};
     job.precision = PrefillPrecision::f32;
-    auto fds = run_segment_job(model_->image, job);
-    ASSERT_TRUE(fds) << fds.error().message;
-    auto view = SegmentView::open(std::move(fds->front()), Verify::everything);
+    auto made = run_segment_job(model_->image, job);
+    ASSERT_TRUE(made) << made.error().message;
+    auto view = SegmentView::open(std::move(made->front().fd), Verify::everything);
     ASSERT_TRUE(view) << view.error().message;
     layout.spans.push_back({std::move(*view), 0, n, int64_t{layout.n_tokens}});
     layout.n_tokens += n;

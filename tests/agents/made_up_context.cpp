@@ -88,6 +88,7 @@ UniqueFd MadeUpContext::sealed(uint32_t begin, uint32_t n_tokens, const char* co
   spec.codec = *parse_codec(codec);
   spec.starts_context = begin == 0;
   spec.tokens.resize(n_tokens);
+  spec.k_codecs = k_codecs_;
   auto builder = SegmentBuilder::create(spec, {});
   EXPECT_TRUE(builder) << builder.error().message;
   const LayerRopes ropes(config_);

@@ -20,6 +20,9 @@ class MadeUpContext {
   // Other keys and values at these positions.
   void change(uint32_t begin, uint32_t end);
 
+  // From now on segments hold K in these codecs, [n_layers, n_kv_heads].
+  void widen(const std::vector<PlaneCodec>& k_codecs) { k_codecs_ = k_codecs; }
+
   // Segments of so many tokens each, one after the other.
   Layout layout(const std::vector<uint32_t>& lengths, const char* codec) const;
 
@@ -48,6 +51,7 @@ class MadeUpContext {
   std::mt19937 random_{1};
   std::normal_distribution<float> normal_;
   Rows q_, k_, v_;  // before RoPE
+  std::vector<PlaneCodec> k_codecs_;
 };
 
 }  // namespace polykv::test

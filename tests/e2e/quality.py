@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import unittest
 
 import harness
@@ -12,6 +13,7 @@ KLD_MEDIAN = {"f16": (0, 1e-5), "k8v3": (0, 1.6e-3), "k5v4": (0, 6e-4), "k4v4": 
 BITS = {"f16": 16.1, "k8v3": 5.7, "k5v4": 4.7, "k4v4": 4.2, "k4v3": 3.7, "paper": 8.4}
 FIELDS = ("codec", "bits_per_element", "delta_ppl_percent", "delta_ppl_se", "kld_median",
           "kld_mean", "kld_p99", "top1_percent")
+LAYERS = 30
 
 
 class Eval(harness.Case):
@@ -34,6 +36,23 @@ class Eval(harness.Case):
             self.assertLessEqual(row["kld_median"], high, codec)
             self.assertGreaterEqual(row["kld_median"], low, codec)
             self.assertLessEqual(row["bits_per_element"], BITS[codec], codec)
+
+    def test_layer_by_layer(self):
+        out, rows = self.evaluate("k4v4,k8v3", "--windows", "1", "--per-layer")
+        self.assertEqual(len(re.findall(r"^ +\d+ +2048 ", out, re.M)), LAYERS, out)
+        four, eight = (rows[codec]["layers"] for codec in ("k4v4", "k8v3"))
+        self.assertEqual([layer["layer"] for layer in four], list(range(LAYERS)))
+        for with_four, with_eight in zip(four, eight):
+            for field in ("k_rms", "k_largest", "k_mean_share", "k_peak", "v_rms", "v_peak"):
+                self.assertEqual(with_four[field], with_eight[field], "they are the model's")
+            # Relative errors are those of the codes: 4 bits 0.097, 8 bits 0.006, 3 bits 0.19.
+            self.assertAlmostEqual(with_four["k_error"], 0.095, delta=0.005)
+            self.assertAlmostEqual(with_eight["k_error"], 0.006, delta=0.001)
+            self.assertAlmostEqual(with_eight["v_error"], 0.19, delta=0.02)
+            self.assertLess(with_eight["score_error"], with_four["score_error"] / 8)
+            self.assertGreaterEqual(with_four["worst_score_error"], with_four["score_error"])
+        for row in rows.values():
+            self.assertEqual(row["widened_planes"], 0)
 
     def test_zeroed_v_codes_raise_the_divergence_tenfold(self):
         _, sound = self.evaluate("k4v4", "--windows", "1")

@@ -163,6 +163,34 @@ TEST(SharedBuilder, large_memory_lies_where_huge_pages_fit_and_reads_as_written)
   }
 }
 
+TEST(SharedBuilder, grows_with_what_it_holds_and_zeros_behind_it) {
+  auto builder = SharedBuilder::create("polykv-test", kBytes, memory_room());
+  ASSERT_TRUE(builder);
+  for (size_t i = 0; i < kBytes; ++i) builder->data()[i] = pattern(i);
+  constexpr size_t kMore = 3 << 20;
+  ASSERT_TRUE(builder->grow(kMore));
+  ASSERT_EQ(builder->data().size(), kMore);
+  EXPECT_TRUE(holds_pattern(builder->data().first(kBytes)));
+  const auto behind = builder->data().subspan(kBytes);
+  EXPECT_EQ(std::ranges::count(behind, std::byte{0}), behind.size());
+  builder->data().back() = std::byte{7};
+  const auto view = SharedView::map(*std::move(*builder).seal(), kMore);
+  ASSERT_TRUE(view);
+  EXPECT_TRUE(holds_pattern(view->data().first(kBytes)));
+  EXPECT_EQ(view->data().back(), std::byte{7});
+}
+
+TEST(SharedBuilder, that_cannot_grow_stays_as_it_was) {
+  auto builder = SharedBuilder::create("polykv-test", kBytes, memory_room());
+  ASSERT_TRUE(builder);
+  for (size_t i = 0; i < kBytes; ++i) builder->data()[i] = pattern(i);
+  const Status grown = builder->grow(uint64_t{1} << 63);
+  ASSERT_FALSE(grown);
+  EXPECT_EQ(grown.error().code, ErrorCode::memory_limit);
+  EXPECT_TRUE(holds_pattern(builder->data()));
+  EXPECT_TRUE(SharedView::map(*std::move(*builder).seal(), kBytes));
+}
+
 TEST(SharedBuilder, absurd_sizes_are_refused_with_the_value) {
   for (const uint64_t bytes : {uint64_t{0}, uint64_t{1} << 63, ~uint64_t{0}}) {
     const auto builder = SharedBuilder::create("polykv-test", bytes, MemoryRoom{});

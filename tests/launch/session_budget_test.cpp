@@ -154,6 +154,24 @@ TEST_F(SessionBudget, what_one_writer_makes_is_not_promised_to_another) {
   EXPECT_LE(held(), status().integer("budget_bytes"));
 }
 
+// As long as kText, but the segment that comes is larger than a segment of kText.
+TEST_F(SessionBudget, planes_that_turn_out_hard_are_counted_and_have_to_fit) {
+  start_with_room_for(2);
+  create_all({"a"});
+  EXPECT_EQ(pool("a").integer("widened_planes", -1), 0);
+  ASSERT_TRUE(pool_request("pool_pin", "a"));
+  expect_error(create("hard", "hard keys!"), ErrorCode::memory_limit, {"budget", "pool a"});
+  EXPECT_EQ(pools(), "a") << "nothing half published";
+  ASSERT_TRUE(client().ask(Message("pool_unpin").set("pool", "a").set("version", 1)));
+  const auto ready = create("hard", "hard keys!");
+  ASSERT_TRUE(ready) << ready.error().message;
+  EXPECT_EQ(ready->integer("widened_planes"), 2);
+  EXPECT_EQ(pools(), "hard") << "what was unused made room for it";
+  EXPECT_EQ(pool("hard").integer("widened_planes"), 2);
+  EXPECT_GT(pool("hard").integer("bytes"), bytes_);
+  EXPECT_LE(held(), status().integer("budget_bytes"));
+}
+
 TEST_F(SessionBudget, commit_makes_room_as_an_append_does_and_is_refused_where_there_is_none) {
   start_with_room_for(2);
   create_all({"main", "idle"});

@@ -300,10 +300,11 @@ class EachKernel : public ::testing::TestWithParam<size_t> {
 };
 
 TEST_P(EachKernel, MixesCodecsOfKeysAndValues) {
-  constexpr CodecSpec kMixed[] = {{PlaneCodec::rot4, PlaneCodec::f32},
-                                  {PlaneCodec::f16, PlaneCodec::rot3},
-                                  {PlaneCodec::rot8, PlaneCodec::paper_v3},
-                                  {PlaneCodec::paper_k8, PlaneCodec::rot5}};
+  constexpr CodecSpec kMixed[] = {
+      {PlaneCodec::rot4, PlaneCodec::f32},     {PlaneCodec::f16, PlaneCodec::rot3},
+      {PlaneCodec::rot8, PlaneCodec::rot4},    {PlaneCodec::rot6, PlaneCodec::rot4},
+      {PlaneCodec::rot5, PlaneCodec::rot2},    {PlaneCodec::rot8, PlaneCodec::paper_v3},
+      {PlaneCodec::paper_k8, PlaneCodec::rot5}};
   for (const CodecSpec codec : kMixed) {
     const Context context = made_up_context(codec, 600);
     const auto q = made_up_queries(3, 64);
