@@ -16,9 +16,12 @@ enum class RopeScaling : uint32_t {
 };
 
 // What a family adds to the Llama 2 block. Bits of ModelConfig::features; stored: never renumber.
-inline constexpr uint32_t kQkvBias = 1;   // biases of q, k and v
-inline constexpr uint32_t kQkNorm = 2;    // an RMS norm of each head of q and k, before RoPE
-inline constexpr uint32_t kFeatures = 3;  // all of them
+inline constexpr uint32_t kQkvBias = 1;    // biases of q, k and v
+inline constexpr uint32_t kQkNorm = 2;     // an RMS norm of each head of q and k, before RoPE
+inline constexpr uint32_t kPostNorms = 4;  // RMS norms of what attention and feed-forward add
+inline constexpr uint32_t kGeglu = 8;      // the gate goes through GELU (by tanh), not SiLU
+inline constexpr uint32_t kScaledEmbedding = 16;  // times sqrt(d_model), rounded to bfloat16
+inline constexpr uint32_t kFeatures = 31;         // all of them
 
 // Stored in the model image: plain, fixed width, never reorder.
 struct ModelConfig {
@@ -42,7 +45,8 @@ struct ModelConfig {
   LayerWindows windows;
   float rope_local_base = 0;  // RoPE of layers with a window, never scaled; 0: as in the others
   float rope_attention = 1;   // yarn: by what rotated vectors grow, q and k alike
-  uint32_t reserved[10] = {};
+  float query_factor = 1;     // of q before attention, which divides by sqrt(head_dim)
+  uint32_t reserved[9] = {};
 
   bool has(uint32_t feature) const { return (features & feature) != 0; }
 };

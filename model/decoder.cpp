@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "model/heads.h"
+#include "model/residual.h"
 
 namespace polykv {
 namespace {
@@ -26,10 +27,6 @@ struct Slice {
     return static_cast<uint32_t>(std::min<uint64_t>(n_rows, grid * part / parts * 16));
   }
 };
-
-void add(float* x, const float* y, size_t n) {
-  for (size_t i = 0; i < n; ++i) x[i] += y[i];
-}
 
 using Floats = std::unique_ptr<float[], FreeAligned>;
 
@@ -65,6 +62,7 @@ struct Decoder::Buffers {
   uint32_t n = 0;                       // rows of the present step
   const uint32_t* positions = nullptr;  // [n]
   bool block_done = false;              // normed holds what the last block adds to x
+  const float* post_norm = nullptr;     // of that
   Floats x, normed;                     // [kRowsMax, d_model]
   Floats q, attended;                   // [kRowsMax, n_heads * head_dim]
   Floats k, v;                          // [kRowsMax, n_kv_heads * head_dim]
@@ -129,7 +127,7 @@ void Decoder::Buffers::in_parts(const Work& work) const {
 void Decoder::Buffers::norm_row(const float* weight, uint32_t row, uint32_t to) const {
   const size_t width = config.d_model;
   float* own = x.get() + row * width;
-  if (block_done) add(own, normed.get() + row * width, width);
+  if (block_done) add_to_residual(config, post_norm, normed.get() + row * width, own);
   rms_norm(own, weight, config.d_model, config.rms_eps, normed.get() + to * width);
 }
 
@@ -145,7 +143,7 @@ Activations Decoder::Buffers::norm(const float* weight) const {
 
 void Decoder::Buffers::embed(std::span<const uint32_t> tokens) const {
   for (uint32_t m = 0; m < n; ++m) {
-    dequantise_row(image.embedding(), tokens[m], x.get() + size_t{m} * config.d_model);
+    embed_token(image, tokens[m], x.get() + size_t{m} * config.d_model);
   }
 }
 
@@ -170,6 +168,7 @@ void Decoder::Buffers::attend(uint32_t index, Attention& attention) {
                     .out = attended.get()});
   product(layer.wo, attended.get(), normed.get());
   block_done = true;
+  post_norm = layer.attn_post_norm;
 }
 
 // A part's own rows of gate and up meet here, without another round of the team.
@@ -178,9 +177,10 @@ void Decoder::Buffers::gated(const LayerWeights& layer, const Activations& in,
   matmul(layer.w_gate, in, gate.get(), part);
   matmul(layer.w_up, in, up.get(), part);
   const Slice rows(config.d_ff, part, parts);
+  const GatedFn activate = config.has(kGeglu) ? kernels.geglu : kernels.swiglu;
   for (uint32_t m = 0; m < n; ++m) {
     const size_t at = size_t{m} * config.d_ff + rows.begin;
-    kernels.swiglu(gate.get() + at, up.get() + at, rows.end - rows.begin);
+    activate(gate.get() + at, up.get() + at, rows.end - rows.begin);
   }
 }
 
@@ -189,6 +189,7 @@ void Decoder::Buffers::feed_forward(const LayerWeights& layer) {
   in_parts([&](uint32_t part) { gated(layer, in, part); });
   product(layer.w_down, gate.get(), normed.get());
   block_done = true;
+  post_norm = layer.ffn_post_norm;
 }
 
 void Decoder::Buffers::logits(std::span<const uint32_t> wanted, float* out) const {

@@ -26,7 +26,8 @@ struct AttentionCall {
 class Attention {
  public:
   virtual ~Attention() = default;
-  // Keeps k and v as the rows' own, and attends causally to all that came before and themselves.
+  // Keeps k and v as the rows' own, and attends causally to all that came before and themselves,
+  // or to what the layer's window (ModelConfig::windows) shows of it. Which RoPE: LayerRopes.
   // The rows are a step's, in its order: whose they are, the implementation knows.
   virtual void attend(const AttentionCall& call) = 0;
 };

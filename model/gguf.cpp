@@ -187,6 +187,27 @@ Result<std::vector<double>> GgufFile::numbers(std::string_view key) const {
   return state_->bad(key, "is not a list of numbers");
 }
 
+bool GgufFile::is_list(std::string_view key) const {
+  auto value = state_->find(key);
+  return value && (*value)->kind == GgufKind::array;
+}
+
+Result<std::vector<bool>> GgufFile::flags(std::string_view key) const {
+  auto value = state_->find(key);
+  if (!value) return pass(value);
+  std::vector<bool> out;
+  if ((*value)->kind == GgufKind::array && (*value)->item == GgufKind::boolean) {
+    for (uint64_t i = 0; i < (*value)->count; ++i) {
+      out.push_back((*value)->bytes[i] != std::byte{0});
+    }
+    return out;
+  }
+  auto numbers = integers(key);
+  if (!numbers) return pass(numbers);
+  for (const int64_t number : *numbers) out.push_back(number != 0);
+  return out;
+}
+
 const FileTensor* GgufFile::tensor(std::string_view name) const {
   const auto found = std::ranges::find(state_->contents.tensors, name, &FileTensor::name);
   return found == state_->contents.tensors.end() ? nullptr : &*found;

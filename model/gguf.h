@@ -61,6 +61,9 @@ class GgufFile {
   Result<std::vector<int64_t>> integers(std::string_view key) const;
   Result<std::vector<double>> numbers(std::string_view key) const;
 
+  bool is_list(std::string_view key) const;
+  Result<std::vector<bool>> flags(std::string_view key) const;  // or a list of whole numbers
+
   const FileTensor* tensor(std::string_view name) const;  // nullptr if there is none
   std::span<const FileTensor> tensors() const;            // in file order
 

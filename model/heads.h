@@ -1,4 +1,5 @@
-// What some families do to q, k and v between their projections and RoPE: biases, norms of heads.
+// What some families do to q, k and v between their projections and RoPE: biases, norms of heads, a
+// factor of q.
 #pragma once
 
 #include "model/image.h"
@@ -10,7 +11,7 @@ struct HeadRows {
   uint32_t n;
   float *q, *k, *v;
 };
-// Each row by itself. Nothing to do in families without either.
+// Each row by itself. Nothing to do in families without any.
 void finish_heads(const ModelConfig& config, const LayerWeights& layer, const HeadRows& rows);
 
 }  // namespace polykv

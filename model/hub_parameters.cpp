@@ -6,9 +6,12 @@
 namespace polykv {
 namespace {
 
+// rope: in "rope_parameters" or, before transformers 5, "rope_scaling"; local_rope: in the part of
+// the first that layers with a window have.
+enum class Where { outside, rope, local_rope };
 struct KeyName {
   std::string_view key, name;
-  bool of_rope = false;  // in "rope_parameters" or, before transformers 5, "rope_scaling"
+  Where where = Where::outside;
 };
 constexpr KeyName kNames[] = {
     {"block_count", "num_hidden_layers"},
@@ -20,22 +23,45 @@ constexpr KeyName kNames[] = {
     {"attention.key_length", "head_dim"},
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
     {"attention.sliding_window", "sliding_window"},
+    {"attention.sliding_window_pattern", "sliding_window_pattern"},
     {"use_sliding_window", "use_sliding_window"},
+    {"max_window_layers", "max_window_layers"},
     {"vocab_size", "vocab_size"},
+    {"tie_word_embeddings", "tie_word_embeddings"},
     {"expert_count", "num_local_experts"},
-    {"rope.freq_base", "rope_theta", true},
-    {"rope.scaling.type", "rope_type", true},
-    {"rope.scaling.factor", "factor", true},
-    {"rope.scaling.low_freq_factor", "low_freq_factor", true},
-    {"rope.scaling.high_freq_factor", "high_freq_factor", true},
-    {"rope.scaling.attention_factor", "attention_factor", true},
-    {"rope.scaling.yarn_beta_fast", "beta_fast", true},
-    {"rope.scaling.yarn_beta_slow", "beta_slow", true},
-    {"rope.scaling.mscale", "mscale", true},
-    {"rope.scaling.mscale_all_dim", "mscale_all_dim", true},
-    {"rope.scaling.truncate", "truncate", true},
-    {"rope.scaling.original_context_length", "original_max_position_embeddings", true},
+    {"activation", "hidden_act"},
+    {"hidden_activation", "hidden_activation"},
+    {"query_pre_attn_scalar", "query_pre_attn_scalar"},
+    {"attn_logit_softcapping", "attn_logit_softcapping"},
+    {"final_logit_softcapping", "final_logit_softcapping"},
+    {"bidirectional_attention", "use_bidirectional_attention"},
+    {"rope.freq_base", "rope_theta", Where::rope},
+    {"rope.freq_base_swa", "rope_theta", Where::local_rope},
+    {"rope.scaling.type", "rope_type", Where::rope},
+    {"rope.scaling.type_swa", "rope_type", Where::local_rope},
+    {"rope.scaling.factor", "factor", Where::rope},
+    {"rope.scaling.low_freq_factor", "low_freq_factor", Where::rope},
+    {"rope.scaling.high_freq_factor", "high_freq_factor", Where::rope},
+    {"rope.scaling.attention_factor", "attention_factor", Where::rope},
+    {"rope.scaling.yarn_beta_fast", "beta_fast", Where::rope},
+    {"rope.scaling.yarn_beta_slow", "beta_slow", Where::rope},
+    {"rope.scaling.mscale", "mscale", Where::rope},
+    {"rope.scaling.mscale_all_dim", "mscale_all_dim", Where::rope},
+    {"rope.scaling.truncate", "truncate", Where::rope},
+    {"rope.scaling.original_context_length", "original_max_position_embeddings", Where::rope},
 };
+
+// What a configuration of Gemma 3 leaves out where it is as in the first of that name.
+constexpr std::string_view kGemma3Defaults = R"({"num_attention_heads": 8, "head_dim": 256,
+  "num_key_value_heads": 4, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+  "sliding_window": 4096, "query_pre_attn_scalar": 256, "rope_theta": 1000000,
+  "tie_word_embeddings": true})";
+
+const Json& defaults_of(std::string_view architecture) {
+  static const Json none;
+  static const Json gemma3 = *Json::parse(kGemma3Defaults, "defaults");
+  return architecture == "gemma3_text" ? gemma3 : none;
+}
 
 const KeyName* name_for(std::string_view key) {
   for (const KeyName& known : kNames) {
@@ -44,12 +70,20 @@ const KeyName* name_for(std::string_view key) {
   return nullptr;
 }
 
-bool all_full(const Json& layer_types) {
-  if (layer_types.list() == nullptr) return false;
-  for (const Json& type : *layer_types.list()) {
-    if (type.text() == nullptr || *type.text() != "full_attention") return false;
+// Of RoPE's settings `name`; nullptr: it is not there.
+const Json* find_in_rope(const Json& config, std::string_view name, bool local) {
+  for (const char* group : {"rope_parameters", "rope_scaling"}) {
+    const Json* rope = config.find(group);
+    const Json* part =
+        rope == nullptr ? nullptr : rope->find(local ? "sliding_attention" : "full_attention");
+    if (part != nullptr || local) rope = part;
+    if (rope == nullptr) continue;
+    if (const Json* found = rope->find(name)) return found;
+    if (const Json* found = name == "rope_type" ? rope->find("type") : nullptr) return found;
   }
-  return true;
+  // Of the scaling only the base may stand outside.
+  if (name != "rope_theta") return nullptr;
+  return config.find(local ? "rope_local_base_freq" : "rope_theta");
 }
 
 }  // namespace
@@ -62,15 +96,11 @@ std::string HubParameters::name_of(std::string_view key) const {
 const Json* HubParameters::find(std::string_view key) const {
   const KeyName* known = name_for(key);
   if (known == nullptr) return nullptr;
-  for (const char* group : {"rope_parameters", "rope_scaling"}) {
-    const Json* rope = known->of_rope ? config_.find(group) : nullptr;
-    if (rope == nullptr) continue;
-    if (const Json* found = rope->find(known->name)) return found;
-    const bool type = known->name == "rope_type";
-    if (const Json* found = type ? rope->find("type") : nullptr) return found;
-  }
-  // Of the scaling only the base may stand outside.
-  return known->of_rope && known->name != "rope_theta" ? nullptr : config_.find(known->name);
+  const Json* found = known->where == Where::outside
+                          ? config_.find(known->name)
+                          : find_in_rope(config_, known->name, known->where == Where::local_rope);
+  if (found != nullptr || known->where == Where::local_rope) return found;
+  return defaults_of(architecture()).find(known->name);
 }
 
 std::unexpected<Error> HubParameters::bad(std::string_view key, const std::string& what) const {
@@ -109,15 +139,33 @@ Result<std::string_view> HubParameters::text(std::string_view key) const {
   return std::string_view(*found->text());
 }
 
-Status HubParameters::refuse_others() const {
+Result<std::vector<bool>> HubParameters::windowed_layers() const {
+  std::vector<bool> out;
+  const Json* types = config_.find("layer_types");
+  if (types == nullptr) return out;
+  if (types->list() == nullptr) {
+    return fail(ErrorCode::bad_model_file, cat(place_, ": layer_types of config.json is no list"),
+                "layer_types");
+  }
+  for (const Json& type : *types->list()) {
+    const std::string said = type.text() == nullptr ? "" : *type.text();
+    if (said != "full_attention" && said != "sliding_attention") {
+      return fail(ErrorCode::unsupported_model,
+                  cat(place_, ": layers of the kind ", printable(said),
+                      " (layer_types) are not supported; full_attention and sliding_attention are"),
+                  printable(said));
+    }
+    out.push_back(said == "sliding_attention");
+  }
+  return out;
+}
+
+Status HubParameters::refuse_others(const Json& all) const {
   const auto refuse = [&](const std::string& what, std::string value) {
     return fail(ErrorCode::unsupported_model, cat(place_, ": ", what), std::move(value));
   };
-  const std::string_view act = config_.text_of("hidden_act", "silu");
-  if (act != "silu" && act != "swish") {
-    return refuse(cat("the activation ", printable(act), " is not supported"), std::string(act));
-  }
-  if (config_.find("quantization_config") != nullptr) {
+  if (config_.find("quantization_config") != nullptr ||
+      all.find("quantization_config") != nullptr) {
     return refuse("its weights are quantised (quantization_config); expected F32, F16 or BF16",
                   "quantization_config");
   }
@@ -125,11 +173,6 @@ Status HubParameters::refuse_others() const {
   if (partial != nullptr && (partial->number() == nullptr || *partial->number() != 1)) {
     return refuse("RoPE over a part of each head (partial_rotary_factor) is not supported",
                   "partial_rotary_factor");
-  }
-  const Json* layers = config_.find("layer_types");
-  if (layers != nullptr && !all_full(*layers)) {
-    return refuse("layers of another kind than full_attention (layer_types) are not supported",
-                  "layer_types");
   }
   return {};
 }

@@ -9,12 +9,14 @@ namespace polykv {
 
 class HubParameters : public Parameters {
  public:
-  // embedding: nullptr if the checkpoint has none. Both must outlive this.
+  // config: of the text model. embedding: nullptr if the checkpoint has none. Both must outlive
+  // this.
   HubParameters(std::string place, const Json& config, const FileTensor* embedding, bool has_head)
       : place_(std::move(place)), config_(config), embedding_(embedding), has_head_(has_head) {}
 
   // What a configuration may say that no family here can do: unsupported_model names it.
-  Status refuse_others() const;
+  // all: the whole config.json, of which `config` may be a part.
+  Status refuse_others(const Json& all) const;
 
   std::string place() const override { return place_; }
   std::string name_of(std::string_view key) const override;
@@ -27,8 +29,10 @@ class HubParameters : public Parameters {
   std::string_view architecture() const override { return config_.text_of("model_type"); }
   uint64_t embedding_rows() const override { return embedding_ ? embedding_->shape[1] : 0; }
   bool has_head() const override {
-    return has_head_ && !config_.flag_of("tie_word_embeddings", false);
+    const Json* tied = find("tie_word_embeddings");
+    return has_head_ && (tied == nullptr || tied->flag() == nullptr || !*tied->flag());
   }
+  Result<std::vector<bool>> windowed_layers() const override;
   Result<std::vector<float>> rope_factors() const override { return std::vector<float>{}; }
 
  private:

@@ -41,8 +41,10 @@ class HubVocabReader {
   Status spaces();
   Status post_processor();
   Status tokens();
+  bool is_byte_twice(size_t at, std::string_view text);
   Status put_token(const std::string& text, const Json* id, uint8_t kind);
   Status added_tokens();
+  bool stays_normal(std::string_view added) const;
   Status merges();
   // The steps of a component: of a Sequence, or the one that it is itself.
   std::vector<const Json*> steps(std::string_view component, std::string_view list) const;
@@ -166,6 +168,22 @@ Status HubVocabReader::post_processor() {
   return {};
 }
 
+// Gemma may list a byte as the character that it is, too, under the same id: "<0x09>" and a tab.
+bool HubVocabReader::is_byte_twice(size_t at, std::string_view text) {
+  const std::string_view known = out_.vocab.tokens[at];
+  const std::string_view character = known.size() < text.size() ? known : text;
+  if (known.empty() || character.size() != 1) return false;
+  constexpr char kHex[] = "0123456789ABCDEF";
+  const auto value = static_cast<unsigned char>(character[0]);
+  const char name[] = {'<', '0', 'x', kHex[value >> 4], kHex[value & 15], '>'};
+  if (std::string_view(name, sizeof name) != (known.size() < text.size() ? text : known)) {
+    return false;
+  }
+  out_.vocab.tokens[at] = character;
+  out_.vocab.kinds[at] = kKindNormal;
+  return true;
+}
+
 Status HubVocabReader::put_token(const std::string& text, const Json* id, uint8_t kind) {
   const double* number = id == nullptr ? nullptr : id->number();
   if (number == nullptr || !(*number >= 0) || *number >= n_vocab_ ||
@@ -175,6 +193,7 @@ Status HubVocabReader::put_token(const std::string& text, const Json* id, uint8_
         printable(text));
   }
   const auto at = static_cast<size_t>(*number);
+  if (is_byte_twice(at, text)) return {};
   if (!out_.vocab.tokens[at].empty() && out_.vocab.tokens[at] != text) {
     return bad(cat("the tokens ", printable(out_.vocab.tokens[at]), " and ", printable(text),
                    " have the same id"),
@@ -205,6 +224,14 @@ Status HubVocabReader::tokens() {
   return {};
 }
 
+// A run of spaces by its mark: texts have spaces instead, which merges join once marks stand for
+// them.
+bool HubVocabReader::stays_normal(std::string_view added) const {
+  const Json* words = model_->find("vocab");
+  return out_.vocab.pre_tokenizer == PreTokenizer::sentencepiece &&
+         added.find(kSpaceMark) != std::string_view::npos && words->find(added) != nullptr;
+}
+
 Status HubVocabReader::added_tokens() {
   const Json* added = file_.find("added_tokens");
   if (added == nullptr || added->list() == nullptr) return {};
@@ -219,6 +246,7 @@ Status HubVocabReader::added_tokens() {
                              rule, ", which is not supported"),
                          rule);
     }
+    if (!special && stays_normal(*content->text())) continue;
     auto put = put_token(*content->text(), token.find("id"), special ? kKindSpecial : kKindUser);
     if (!put) return put;
   }

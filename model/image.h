@@ -49,8 +49,10 @@ struct LayerWeights {
                           // [d_model, n_heads*head_dim]
   const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;  // [rows of wq, wk, wv]
   const float *q_norm = nullptr, *k_norm = nullptr;                     // [head_dim]
+  const float* attn_post_norm = nullptr;                                // [d_model]
   const float* ffn_norm = nullptr;                                      // [d_model]
-  Weight w_gate, w_up, w_down;  // [d_ff, d_model] x2, [d_model, d_ff]
+  Weight w_gate, w_up, w_down;           // [d_ff, d_model] x2, [d_model, d_ff]
+  const float* ffn_post_norm = nullptr;  // [d_model]
 };
 
 // Flat tokenizer tables, searched in place (model/tokenizer.h).

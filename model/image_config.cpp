@@ -19,6 +19,7 @@ class ConfigReader {
     return fail(code, cat(file_.place(), ": ", what), std::move(value));
   }
   Status complete();
+  Status check() const;
   Status sizes();
   Status head_dim();
   Status floats();
@@ -143,6 +144,13 @@ Status ConfigReader::vocabulary() {
                 std::to_string(said));
 }
 
+Status ConfigReader::check() const {
+  if (const auto problem = check_config(config_)) {
+    return refuse(ErrorCode::bad_model_file, *problem, "");
+  }
+  return {};
+}
+
 Result<ModelConfig> ConfigReader::run() {
   if (find_family(file_) == nullptr) return pass(complete());
   auto done = sizes();
@@ -151,11 +159,10 @@ Result<ModelConfig> ConfigReader::run() {
   if (done) done = read_rope_scaling(file_, config_);
   if (done) done = vocabulary();
   config_.tied_head = file_.has_head() ? 0 : 1;
+  if (done) done = check();  // a family may count on sane sizes
   if (done) done = complete();
+  if (done) done = check();
   if (!done) return pass(done);
-  if (const auto problem = check_config(config_)) {
-    return refuse(ErrorCode::bad_model_file, *problem, "");
-  }
   return config_;
 }
 

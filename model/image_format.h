@@ -12,7 +12,7 @@ namespace polykv {
 
 inline constexpr uint64_t kImageMagic =
     0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
-inline constexpr uint32_t kImageAbi = 4;
+inline constexpr uint32_t kImageAbi = 5;
 inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
 inline constexpr uint32_t kNoToken = 0xffffffff;
 inline constexpr uint32_t kEndsMax = 8;  // tokens that end an answer, beside eos
@@ -99,6 +99,8 @@ enum class TensorRole : uint16_t {  // stored: never renumber
   v_bias = 15,
   q_norm = 16,
   k_norm = 17,
+  attn_post_norm = 18,
+  ffn_post_norm = 19,
 };
 
 struct TensorEntry {

@@ -205,8 +205,12 @@ const float** vector_of(LayerWeights& layer, TensorRole role) {
   switch (role) {
     case TensorRole::attn_norm:
       return &layer.attn_norm;
+    case TensorRole::attn_post_norm:
+      return &layer.attn_post_norm;
     case TensorRole::ffn_norm:
       return &layer.ffn_norm;
+    case TensorRole::ffn_post_norm:
+      return &layer.ffn_post_norm;
     case TensorRole::q_bias:
       return &layer.q_bias;
     case TensorRole::k_bias:

@@ -24,10 +24,12 @@ constexpr LayerTensor kLayerTensors[] = {
     {TensorRole::q_norm, "q_norm", kQkNorm},
     {TensorRole::k_norm, "k_norm", kQkNorm},
     {TensorRole::wo, "wo"},
+    {TensorRole::attn_post_norm, "attn_post_norm", kPostNorms},
     {TensorRole::ffn_norm, "ffn_norm"},
     {TensorRole::w_gate, "w_gate"},
     {TensorRole::w_up, "w_up"},
     {TensorRole::w_down, "w_down"},
+    {TensorRole::ffn_post_norm, "ffn_post_norm", kPostNorms},
 };
 
 struct Shape {
@@ -107,6 +109,21 @@ std::optional<std::string> check_rope(const ModelConfig& c) {
              c.rope_positions, " positions; expected two ascending numbers and a length");
 }
 
+std::optional<std::string> check_windows(const ModelConfig& c) {
+  if (c.windows.tokens > 1U << 24 || c.windows.period > 1024) {
+    return cat("the layers' windows are ", c.windows.tokens, " tokens in periods of ",
+               c.windows.period, " layers; expected at most ", 1U << 24, " and 1024");
+  }
+  const bool none = c.windows.tokens == 0 && (c.windows.period != 0 || c.rope_local_base != 0);
+  if (none) return "there are no windows but a period or a RoPE base of theirs";
+  const bool based = std::isfinite(c.rope_local_base) &&
+                     (c.rope_local_base == 0 || c.rope_local_base >= 1) &&
+                     c.rope_local_base <= 1e12F;
+  if (based) return std::nullopt;
+  return cat("the RoPE base of layers with a window is ", c.rope_local_base,
+             "; expected 0 (as the others) or 1 to 1e12");
+}
+
 std::optional<std::string> check_numbers(const ModelConfig& c) {
   if (!std::isfinite(c.rope_base) || c.rope_base < 1 || c.rope_base > 1e12F) {
     return cat("the RoPE base is ", c.rope_base, "; expected 1 to 1e12");
@@ -115,6 +132,10 @@ std::optional<std::string> check_numbers(const ModelConfig& c) {
     return cat("the RMS norm's epsilon is ", c.rms_eps, "; expected more than 0, at most 0.1");
   }
   if (auto sentence = check_rope(c)) return sentence;
+  if (auto sentence = check_windows(c)) return sentence;
+  if (!std::isfinite(c.query_factor) || c.query_factor < 1e-3F || c.query_factor > 1e3F) {
+    return cat("the queries' factor is ", c.query_factor, "; expected 0.001 to 1000");
+  }
   if ((c.features & ~kFeatures) != 0) return cat("the features ", c.features, " are unknown");
   for (const uint32_t word : c.reserved) {
     if (word != 0) return cat("a reserved field of the configuration is ", word, ", not 0");

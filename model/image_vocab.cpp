@@ -145,12 +145,13 @@ Status VocabBuilder::index_tokens() {
   return {};
 }
 
-// SentencePiece: every character must be writable.
+// SentencePiece: every character must be writable, an ASCII one perhaps by a token of its own.
 Status VocabBuilder::check_bytes() const {
   if (!sentencepiece()) return {};
   for (unsigned i = 0; i < 256; ++i) {
     const char byte = static_cast<char>(i);
     if (find_token(out_.view(), {&byte, 1}, TokenClass::byte)) continue;
+    if (i < 0x80 && find_token(out_.view(), {&byte, 1}, TokenClass::plain)) continue;
     return fail(ErrorCode::unsupported_model,
                 cat("model file ", vocab_.path, ": its vocabulary has no token for the byte ", i,
                     "; only SentencePiece vocabularies with all 256 bytes are supported"),

@@ -26,14 +26,15 @@ using QuantiseFn = void (*)(const Activations& x, uint32_t begin, uint32_t end);
 using MatmulFn = void (*)(const Weight& w, const Activations& x, uint32_t row_begin,
                           uint32_t row_end, float* y, float* scratch);
 
-// gate = silu(gate) * up, elementwise [n]. Every set gives the same bits.
-using SwigluFn = void (*)(float* gate, const float* up, uint32_t n);
+// gate = silu(gate) * up, or gelu(gate) * up with GELU's approximation by tanh, elementwise [n].
+// Every set gives the same bits.
+using GatedFn = void (*)(float* gate, const float* up, uint32_t n);
 
 struct Kernels {
   std::string_view name;  // "ref", "avx2", "avx512", "amx"
   QuantiseFn quantise;
   MatmulFn matmul;
-  SwigluFn swiglu;
+  GatedFn swiglu, geglu;
   std::string_view operations{};  // which of them by what, for people
 };
 constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
@@ -44,6 +45,8 @@ void quantise_ref(const Activations& x, uint32_t begin, uint32_t end);
 void quantise_avx2(const Activations& x, uint32_t begin, uint32_t end);
 void swiglu_ref(float* gate, const float* up, uint32_t n);
 void swiglu_avx2(float* gate, const float* up, uint32_t n);
+void geglu_ref(float* gate, const float* up, uint32_t n);
+void geglu_avx2(float* gate, const float* up, uint32_t n);
 void matmul_ref(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                 float* y, float* scratch);
 void matmul_fp32(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
@@ -72,8 +75,8 @@ Result<KernelChoice> choose_kernels(std::string_view force = "",
 
 // Activations as they are, weights dequantised: what rounding to 16 bits is measured against. Slow,
 // and never chosen by itself.
-inline constexpr Kernels kFp32Kernels{"fp32", quantise_ref, matmul_fp32, swiglu_ref,
-                                      "all in f32, without vectors"};
+inline constexpr Kernels kFp32Kernels{"fp32",     quantise_ref, matmul_fp32,
+                                      swiglu_ref, geglu_ref,    "all in f32, without vectors"};
 
 // Row `row` of w as f32, exactly. out: [n_cols]. For embeddings and for prefill.
 void dequantise_row(const Weight& w, uint32_t row, float* out);

@@ -118,26 +118,43 @@ inline __m256 exponential(__m256 x) {
 }
 
 // The operands' order lets a NaN through to the division.
-inline __m256 gated(__m256 gate, __m256 up) {
-  const __m256 negative = _mm256_xor_ps(gate, _mm256_set1_ps(-0.0f));
+inline __m256 gated(__m256 gate, __m256 slope, __m256 up) {
+  const __m256 negative = _mm256_xor_ps(slope, _mm256_set1_ps(-0.0f));
   __m256 x = _mm256_min_ps(_mm256_set1_ps(88.5f), negative);
   x = _mm256_max_ps(_mm256_set1_ps(-87.0f), x);
   const __m256 below = _mm256_add_ps(_mm256_set1_ps(1.0f), exponential(x));
   return _mm256_mul_ps(_mm256_div_ps(gate, below), up);
 }
 
-}  // namespace
+// As gelu_slope() in kernels_ref.cpp.
+inline __m256 gelu_slope(__m256 x) {
+  const __m256 inner =
+      _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(0.044715f), _mm256_set1_ps(1.0f));
+  return _mm256_mul_ps(_mm256_set1_ps(1.59576912f), _mm256_mul_ps(x, inner));
+}
 
-void swiglu_avx2(float* gate, const float* up, uint32_t n) {
+template <bool kGelu>
+inline __m256 gated(__m256 gate, __m256 up) {
+  return gated(gate, kGelu ? gelu_slope(gate) : gate, up);
+}
+
+template <bool kGelu>
+void gate_rows(float* gate, const float* up, uint32_t n) {
   uint32_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    _mm256_storeu_ps(gate + i, gated(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
+    const __m256 x = _mm256_loadu_ps(gate + i);
+    _mm256_storeu_ps(gate + i, gated<kGelu>(x, _mm256_loadu_ps(up + i)));
   }
   if (i == n) return;
   const __m256i mask = first_lanes(static_cast<int>(n - i));
   const __m256 rest = _mm256_maskload_ps(gate + i, mask);
-  _mm256_maskstore_ps(gate + i, mask, gated(rest, _mm256_maskload_ps(up + i, mask)));
+  _mm256_maskstore_ps(gate + i, mask, gated<kGelu>(rest, _mm256_maskload_ps(up + i, mask)));
 }
+
+}  // namespace
+
+void swiglu_avx2(float* gate, const float* up, uint32_t n) { gate_rows<false>(gate, up, n); }
+void geglu_avx2(float* gate, const float* up, uint32_t n) { gate_rows<true>(gate, up, n); }
 
 void matmul_plain_avx2(const Weight& w, const Activations& x, uint32_t row_begin, uint32_t row_end,
                        float* y, float* scratch) {

@@ -99,10 +99,13 @@ bool activates(const Kernels& set) {
     gate[i] = static_cast<float>(i) * 2 - 9;
     up[i] = static_cast<float>(i) - 4;
   }
-  auto wanted = gate;
-  set.swiglu(gate.data(), up.data(), gate.size());
-  swiglu_ref(wanted.data(), up.data(), wanted.size());
-  return gate == wanted;
+  const auto same = [&](GatedFn tested, GatedFn specified) {
+    auto got = gate, wanted = gate;
+    tested(got.data(), up.data(), got.size());
+    specified(wanted.data(), up.data(), wanted.size());
+    return got == wanted;
+  };
+  return same(set.swiglu, swiglu_ref) && same(set.geglu, geglu_ref);
 }
 
 // Sets for whose instructions this CPU is made, the best first.
@@ -115,17 +118,17 @@ std::vector<Kernels> find_sets() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
       if (has_amx_tiles()) {
-        sets.push_back({"amx", quantise_avx2, matmul_amx, swiglu_avx2,
+        sets.push_back({"amx", quantise_avx2, matmul_amx, swiglu_avx2, geglu_avx2,
                         "w4 and w8 by AMX from 8 rows on, below by AVX-512 VNNI; f16, bf16, f32, "
-                        "rounding and SwiGLU by AVX2"});
+                        "rounding and gates by AVX2"});
       }
-      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2,
-                      "w4 and w8 by AVX-512 VNNI; f16, bf16, f32, rounding and SwiGLU by AVX2"});
+      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2, geglu_avx2,
+                      "w4 and w8 by AVX-512 VNNI; f16, bf16, f32, rounding and gates by AVX2"});
     }
-    sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2, "all by AVX2"});
+    sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2, geglu_avx2, "all by AVX2"});
   }
 #endif
-  sets.push_back({"ref", quantise_ref, matmul_ref, swiglu_ref, "all without vectors"});
+  sets.push_back({"ref", quantise_ref, matmul_ref, swiglu_ref, geglu_ref, "all without vectors"});
   return sets;
 }
 

@@ -81,15 +81,26 @@ float exponential(float x) {
   return std::bit_cast<float>(std::bit_cast<int32_t>(y) + static_cast<int32_t>(n) * (1 << 23));
 }
 
+// gate * sigmoid(slope) * up. NaN stays NaN: the comparisons let it through.
+float gated(float gate, float slope, float up) {
+  if (std::isnan(gate)) return gate;
+  return gate / (1.0f + exponential(std::clamp(-slope, -87.0f, 88.5f))) * up;
+}
+
+// (1 + tanh(u)) / 2 = sigmoid(2u), here u = sqrt(2 / pi) * (x + 0.044715 x^3).
+float gelu_slope(float x) {
+  const float inner = std::fma(x * x, 0.044715f, 1.0f);
+  return 1.59576912f * (x * inner);
+}
+
 }  // namespace
 
-// NaN stays NaN: the comparisons let it through.
 void swiglu_ref(float* gate, const float* up, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) {
-    const float x = gate[i];
-    if (std::isnan(x)) continue;
-    gate[i] = x / (1.0f + exponential(std::clamp(-x, -87.0f, 88.5f))) * up[i];
-  }
+  for (uint32_t i = 0; i < n; ++i) gate[i] = gated(gate[i], gate[i], up[i]);
+}
+
+void geglu_ref(float* gate, const float* up, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) gate[i] = gated(gate[i], gelu_slope(gate[i]), up[i]);
 }
 
 void quantise_ref(const Activations& x, uint32_t begin, uint32_t end) {

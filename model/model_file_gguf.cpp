@@ -24,7 +24,9 @@ constexpr RoleName kNames[] = {
     {TensorRole::v_bias, "attn_v.bias"},
     {TensorRole::q_norm, "attn_q_norm.weight"},
     {TensorRole::k_norm, "attn_k_norm.weight"},
+    {TensorRole::attn_post_norm, "post_attention_norm.weight"},
     {TensorRole::ffn_norm, "ffn_norm.weight"},
+    {TensorRole::ffn_post_norm, "post_ffw_norm.weight"},
     {TensorRole::w_gate, "ffn_gate.weight"},
     {TensorRole::w_up, "ffn_up.weight"},
     {TensorRole::w_down, "ffn_down.weight"},
@@ -53,12 +55,18 @@ class GgufParameters : public Parameters {
     return embedding == nullptr ? 0 : embedding->shape[1];
   }
   bool has_head() const override { return file_.tensor("output.weight") != nullptr; }
+  Result<std::vector<bool>> windowed_layers() const override;
   Result<std::vector<float>> rope_factors() const override;
 
  private:
   const GgufFile& file_;
   std::string_view architecture_;
 };
+
+Result<std::vector<bool>> GgufParameters::windowed_layers() const {
+  const std::string key = name_of("attention.sliding_window_pattern");
+  return file_.is_list(key) ? file_.flags(key) : std::vector<bool>{};
+}
 
 Result<std::vector<float>> GgufParameters::rope_factors() const {
   const FileTensor* tensor = file_.tensor(kRopeFactors);

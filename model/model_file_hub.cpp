@@ -1,11 +1,14 @@
 // A Hugging Face checkpoint as a model: a folder with config.json, tokenizer.json and safetensors.
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <set>
 
+#include "ipc/half.h"
 #include "model/hub_parameters.h"
 #include "model/hub_vocab.h"
 #include "model/model_file.h"
@@ -23,9 +26,8 @@ struct RoleName {
   const char* name;
 };
 constexpr RoleName kNames[] = {
-    {TensorRole::embedding, "model.embed_tokens.weight"},
-    {TensorRole::head, "lm_head.weight"},
-    {TensorRole::output_norm, "model.norm.weight"},
+    {TensorRole::embedding, "embed_tokens.weight"},
+    {TensorRole::output_norm, "norm.weight"},
     {TensorRole::attn_norm, "input_layernorm.weight"},
     {TensorRole::wq, "self_attn.q_proj.weight"},
     {TensorRole::wk, "self_attn.k_proj.weight"},
@@ -41,6 +43,33 @@ constexpr RoleName kNames[] = {
     {TensorRole::w_up, "mlp.up_proj.weight"},
     {TensorRole::w_down, "mlp.down_proj.weight"},
 };
+// Where a norm stands behind each block, too.
+constexpr RoleName kGemmaNames[] = {
+    {TensorRole::attn_post_norm, "post_attention_layernorm.weight"},
+    {TensorRole::ffn_norm, "pre_feedforward_layernorm.weight"},
+    {TensorRole::ffn_post_norm, "post_feedforward_layernorm.weight"},
+};
+
+// Where the tensors of the text model are: by itself, or within one that sees images, too.
+struct Names {
+  std::string_view body, head;
+};
+constexpr Names kAlone{"model.", "lm_head.weight"};
+constexpr Names kWithin{"language_model.model.", "language_model.lm_head.weight"};
+
+// Numbers of F32, F16 or BF16.
+std::vector<float> widened(const FileTensor& tensor) {
+  const size_t each = tensor.type == GgufType::f32 ? 4 : 2;
+  std::vector<float> out(tensor.data.size() / each);
+  for (size_t i = 0; i < out.size(); ++i) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, tensor.data.data() + i * each, each);
+    if (tensor.type == GgufType::bf16) bits <<= 16;
+    out[i] = tensor.type == GgufType::f16 ? half_to_float(static_cast<uint16_t>(bits))
+                                          : std::bit_cast<float>(bits);
+  }
+  return out;
+}
 
 Result<Json> read_json(const fs::path& path) {
   auto file = MappedFile::open(path);
@@ -97,16 +126,24 @@ class HubModel : public ModelFile {
   std::vector<std::string_view> tensor_names() const override;
   // Old checkpoints list RoPE's frequencies; tied ones may list the head, which is the embedding.
   bool may_ignore(std::string_view name) const override {
-    return name.ends_with("rotary_emb.inv_freq") ||
-           (name == "lm_head.weight" && !parameters_->has_head());
+    const bool of_images =
+        name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+    return name.ends_with("rotary_emb.inv_freq") || (of_images && text_ != &config_) ||
+           (name == names_.head && !parameters_->has_head());
   }
 
  private:
   Status read_tensors();
+  void find_text_model();
+  bool is_gemma() const { return parameters_->architecture().starts_with("gemma"); }
+  void add_one_to_norms();
   std::vector<uint32_t> token_ids(const char* key) const;
 
   fs::path folder_;
   Json config_, tokenizer_, tokenizer_config_, generation_;
+  const Json* text_ = &config_;  // the part of config_ that is the text model's
+  Names names_ = kAlone;
+  std::vector<std::vector<float>> norms_;  // those that tensors_ has otherwise than the file
   std::vector<SafetensorsFile> files_;
   std::map<std::string_view, FileTensor> tensors_;
   std::optional<HubParameters> parameters_;
@@ -148,9 +185,34 @@ Status HubModel::read() {
   }
   auto done = read_tensors();
   if (!done) return done;
-  parameters_.emplace(cat("model file ", folder_.string()), config_,
-                      tensor("model.embed_tokens.weight"), tensor("lm_head.weight") != nullptr);
-  return parameters_->refuse_others();
+  find_text_model();
+  parameters_.emplace(cat("model file ", folder_.string()), *text_,
+                      tensor(cat(names_.body, "embed_tokens.weight")),
+                      tensor(names_.head) != nullptr);
+  done = parameters_->refuse_others(config_);
+  if (done && is_gemma()) add_one_to_norms();
+  return done;
+}
+
+// Gemma 3 that sees images has the text model's part within its own configuration.
+void HubModel::find_text_model() {
+  const Json* part = config_.find("text_config");
+  if (config_.text_of("model_type") != "gemma3" || part == nullptr) return;
+  text_ = part;
+  names_ = kWithin;
+}
+
+// Gemma's checkpoints hold what its norms multiply by, less 1. Numbers that are no norm of this
+// model stay: the plan refuses them.
+void HubModel::add_one_to_norms() {
+  for (auto& [name, tensor] : tensors_) {
+    const bool is_norm = name.starts_with(names_.body) && name.ends_with("norm.weight");
+    if (!is_norm || tensor.n_dims != 1) continue;
+    std::vector<float>& norm = norms_.emplace_back(widened(tensor));
+    for (float& x : norm) x += 1;
+    tensor.type = GgufType::f32;
+    tensor.data = std::as_bytes(std::span(norm));
+  }
 }
 
 // generation_config.json's tokens, or config.json's: one, or a list.
@@ -201,12 +263,19 @@ Result<std::string> HubModel::chat_template() const {
 }
 
 std::string HubModel::name_of(const PlannedTensor& planned) const {
-  for (const RoleName& known : kNames) {
-    if (known.role != planned.role) continue;
-    return planned.layer == kNoLayer ? known.name
-                                     : cat("model.layers.", planned.layer, '.', known.name);
-  }
-  return cat("(role ", static_cast<int>(planned.role), ')');
+  if (planned.role == TensorRole::head) return std::string(names_.head);
+  const auto name_in = [&](std::span<const RoleName> names) -> std::string {
+    for (const RoleName& known : names) {
+      if (known.role != planned.role) continue;
+      return planned.layer == kNoLayer
+                 ? cat(names_.body, known.name)
+                 : cat(names_.body, "layers.", planned.layer, '.', known.name);
+    }
+    return "";
+  };
+  std::string name = is_gemma() ? name_in(kGemmaNames) : "";
+  if (name.empty()) name = name_in(kNames);
+  return name.empty() ? cat("(role ", static_cast<int>(planned.role), ')') : name;
 }
 
 std::vector<std::string_view> HubModel::tensor_names() const {

@@ -28,6 +28,8 @@ class Parameters {
   virtual std::string_view architecture() const = 0;  // the family's name in this format
   virtual uint64_t embedding_rows() const = 0;        // 0: there is no embedding
   virtual bool has_head() const = 0;                  // an output head of its own
+  // For each layer whether it has a window, where a file lists it; else empty.
+  virtual Result<std::vector<bool>> windowed_layers() const = 0;
   // By what each frequency is divided, where a file says it like that; else empty.
   virtual Result<std::vector<float>> rope_factors() const = 0;
 };

@@ -1,4 +1,4 @@
-// Only this file and prefill_split.cpp see libtorch. It is used for large matrix products and for
+// Only this file and prefill_*.cpp see libtorch. It is used for large matrix products and for
 // attention; norms, RoPE and sums are our own loops. Its exceptions stop in prefill().
 #include "model/prefill.h"
 
@@ -7,27 +7,24 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <limits>
-#include <optional>
 
 #include "model/heads.h"
 #include "model/kernels.h"
+#include "model/prefill_attend.h"
 #include "model/prefill_split.h"
+#include "model/residual.h"
 #include "model/rope.h"
 #include "model/threads.h"
 
 namespace polykv {
 namespace {
 
-constexpr int64_t kQueryChunk = 512;   // queries per masked attention: bounds the mask
 constexpr int64_t kFfnChunk = 2048;    // tokens per feed-forward pass: bounds gate and up
 constexpr int64_t kSplitChunk = 1024;  // tokens in halves at a time
 constexpr int64_t kVocabChunk = 8192;  // rows of the head dequantised at a time
@@ -36,7 +33,6 @@ constexpr uint32_t kRowGrain = 64;
 at::Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
 at::Tensor halves(at::IntArrayRef shape) { return at::empty(shape, at::kBFloat16); }
 uint16_t* bits(const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); }
-float widened(uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); }
 float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
 class Pass {
@@ -52,17 +48,14 @@ class Pass {
   at::Tensor linear(const at::Tensor& x, const at::Tensor& w);
   at::Tensor product(const at::Tensor& x, const Weight& w);
   void make_angles();
-  void rotate(float* x, uint32_t n_heads, uint32_t first_position);
+  size_t angles_at(uint32_t layer, size_t position) const;
+  void rotate(uint32_t layer, float* x, uint32_t n_heads, uint32_t first_position);
   void keys_and_values(uint32_t index);
   at::Tensor queries(const LayerWeights& layer, const at::Tensor& normed);
-  at::Tensor query_sample(const LayerWeights& layer, const at::Tensor& q);
+  at::Tensor query_sample(uint32_t index, const at::Tensor& q);
   Status hand_over(uint32_t index, const at::Tensor& q);
-  void attend(const LayerWeights& layer, at::Tensor rows);
-  at::Tensor attend_rows(const at::Tensor& q, int64_t begin, int64_t end);
-  void attend_split(float* rows, int64_t begin, int64_t end);
-  at::Tensor split_head(const at::Tensor& all, int64_t head, int64_t end);
-  void join(const at::Tensor& out, float* rows);
-  at::Tensor causal_mask(int64_t begin, int64_t end);
+  void attend(uint32_t index, at::Tensor rows);
+  void add_rows(const at::Tensor& y, int64_t first, const float* post_norm);
   void feed_forward(const LayerWeights& layer);
   void write_logits();
 
@@ -70,10 +63,10 @@ class Pass {
   const PrefillJob& job_;
   const ModelConfig& config_;
   ThreadTeam team_;
-  Rope rope_;
+  LayerRopes ropes_;
   bool split_;
-  int64_t n_, past_, d_, kv_heads_, group_, head_dim_;
-  std::vector<float> cos_, sin_;   // [past + n, head_dim / 2]
+  int64_t n_, past_, d_, kv_heads_, head_dim_;
+  std::vector<float> cos_, sin_;   // [ropes, past + n, head_dim / 2]
   std::vector<uint32_t> sampled_;  // tokens whose queries are handed over
   at::Tensor x_, normed_;          // [n, d]
   at::Tensor k_, v_;               // [past + n, n_kv_heads, head_dim], K at absolute positions
@@ -84,13 +77,12 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       job_(job),
       config_(image.config()),
       team_(n_threads),
-      rope_(config_),
+      ropes_(config_),
       split_(job.precision == PrefillPrecision::best && can_split()),
       n_(static_cast<int64_t>(job.tokens.size())),
       past_(job.past_tokens),
       d_(config_.d_model),
       kv_heads_(config_.n_kv_heads),
-      group_(config_.n_heads / config_.n_kv_heads),
       head_dim_(config_.head_dim),
       sampled_(query_tokens(static_cast<uint32_t>(n_))),
       x_(floats({n_, d_})),
@@ -102,17 +94,18 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
 
 void Pass::make_angles() {
   const size_t half = config_.head_dim / 2;
-  cos_.resize(static_cast<size_t>(past_ + n_) * half);
+  const auto n_positions = static_cast<size_t>(past_ + n_);
+  cos_.resize(ropes_.n() * n_positions * half);
   sin_.resize(cos_.size());
-  for (int64_t p = 0; p < past_ + n_; ++p) {
-    const size_t at = static_cast<size_t>(p) * half;
-    rope_.angles(p, &cos_[at], &sin_[at]);
+  for (size_t i = 0; i < ropes_.n() * n_positions; ++i) {
+    ropes_.at(static_cast<uint32_t>(i / n_positions))
+        .angles(static_cast<int64_t>(i % n_positions), &cos_[i * half], &sin_[i * half]);
   }
 }
 
 void Pass::embed() {
   for (size_t i = 0; i < job_.tokens.size(); ++i) {
-    dequantise_row(image_.embedding(), job_.tokens[i], data(x_) + i * config_.d_model);
+    embed_token(image_, job_.tokens[i], data(x_) + i * config_.d_model);
   }
 }
 
@@ -177,14 +170,20 @@ at::Tensor Pass::product(const at::Tensor& x, const Weight& w) {
   return linear(x, weight_rows(w, 0, w.n_rows));
 }
 
+// Where a layer's angles of a position begin.
+size_t Pass::angles_at(uint32_t layer, size_t position) const {
+  const size_t table = ropes_.index_of(layer) * static_cast<size_t>(past_ + n_);
+  return (table + position) * (config_.head_dim / 2);
+}
+
 // x: [n, n_heads, head_dim], row i at position first_position + i.
-void Pass::rotate(float* x, uint32_t n_heads, uint32_t first_position) {
-  const size_t half = config_.head_dim / 2;
+void Pass::rotate(uint32_t layer, float* x, uint32_t n_heads, uint32_t first_position) {
   const size_t width = size_t{n_heads} * config_.head_dim;
+  const Rope& rope = ropes_.of(layer);
   team_.run(static_cast<uint32_t>(n_), kRowGrain, [&](uint32_t begin, uint32_t end) {
     for (size_t i = begin; i < end; ++i) {
-      const size_t at = (first_position + i) * half;
-      rope_.apply(x + i * width, n_heads, &cos_[at], &sin_[at]);
+      const size_t at = angles_at(layer, first_position + i);
+      rope.apply(x + i * width, n_heads, &cos_[at], &sin_[at]);
     }
   });
 }
@@ -211,18 +210,18 @@ at::Tensor Pass::queries(const LayerWeights& layer, const at::Tensor& normed) {
 
 // Queries of the sampled tokens at local positions: rows of q, [n, n_heads * head_dim], or computed
 // alone where a layer's queries are not needed otherwise (undefined q).
-at::Tensor Pass::query_sample(const LayerWeights& layer, const at::Tensor& q) {
+at::Tensor Pass::query_sample(uint32_t index, const at::Tensor& q) {
   const at::Tensor& from = q.defined() ? q : normed_;
   const auto width = static_cast<size_t>(from.size(1));
   at::Tensor rows = floats({static_cast<int64_t>(sampled_.size()), from.size(1)});
   for (size_t i = 0; i < sampled_.size(); ++i) {
     std::copy_n(data(from) + sampled_[i] * width, width, data(rows) + i * width);
   }
-  if (!q.defined()) rows = queries(layer, rows);
+  if (!q.defined()) rows = queries(image_.layer(index), rows);
   float* row = data(rows);
-  for (const size_t token : sampled_) {
-    const size_t at = token * (config_.head_dim / 2);
-    rope_.apply(row, config_.n_heads, &cos_[at], &sin_[at]);
+  for (const uint32_t token : sampled_) {
+    const size_t at = angles_at(index, token);
+    ropes_.of(index).apply(row, config_.n_heads, &cos_[at], &sin_[at]);
     row += size_t{config_.n_heads} * config_.head_dim;
   }
   return rows;
@@ -233,103 +232,40 @@ Status Pass::hand_over(uint32_t index, const at::Tensor& q) {
   const size_t behind_past = static_cast<size_t>(past_ * kv_heads_ * head_dim_);
   float* k = data(k_) + behind_past;
   at::Tensor local = past_ > 0 ? k_.narrow(0, past_, n_).clone() : k_;
-  rotate(data(local), config_.n_kv_heads, 0);
-  if (past_ > 0) rotate(k, config_.n_kv_heads, job_.past_tokens);
+  rotate(index, data(local), config_.n_kv_heads, 0);
+  if (past_ > 0) rotate(index, k, config_.n_kv_heads, job_.past_tokens);
   if (!job_.layer_done) return {};
-  const at::Tensor sample = query_sample(image_.layer(index), q);
+  const at::Tensor sample = query_sample(index, q);
   return job_.layer_done({index, data(local), data(v_) + behind_past, sampled_, data(sample)});
 }
 
-// [end - begin, past + end]: 0 where the query may look, -infinity where it may not.
-at::Tensor Pass::causal_mask(int64_t begin, int64_t end) {
-  at::Tensor mask = floats({end - begin, past_ + end});
-  float* row = data(mask);
-  for (int64_t i = begin; i < end; ++i, row += past_ + end) {
-    std::fill(row, row + past_ + i + 1, 0.0f);
-    std::fill(row + past_ + i + 1, row + past_ + end, -std::numeric_limits<float>::infinity());
-  }
-  return mask;
+// rows: the layer's queries, not yet rotated.
+void Pass::attend(uint32_t index, at::Tensor rows) {
+  const LayerWeights& layer = image_.layer(index);
+  rotate(index, data(rows), config_.n_heads, job_.past_tokens);
+  prefill_attend({.team = team_,
+                  .split = split_,
+                  .n = n_,
+                  .past = past_,
+                  .n_kv_heads = kv_heads_,
+                  .group = config_.n_heads / config_.n_kv_heads,
+                  .head_dim = head_dim_,
+                  .window = config_.windows.of(index),
+                  .k = data(k_),
+                  .v = data(v_),
+                  .rows = data(rows)});
+  add_rows(product(rows, layer.wo), 0, layer.attn_post_norm);
 }
 
-// One KV head is one batch, its queries the heads of that batch: K and V are never copied per query
-// head. q: [n_kv_heads, group, end - begin, head_dim], the same shape comes back.
-at::Tensor Pass::attend_rows(const at::Tensor& q, int64_t begin, int64_t end) {
-  const auto shared = [&](const at::Tensor& t) {
-    return t.narrow(0, 0, past_ + end)
-        .permute({1, 0, 2})
-        .unsqueeze(1)
-        .expand({kv_heads_, group_, past_ + end, head_dim_});
-  };
-  const bool whole = begin == 0 && end == n_ && past_ == 0;
-  if (whole) return at::scaled_dot_product_attention(q, shared(k_), shared(v_), {}, 0.0, true);
-  return at::scaled_dot_product_attention(q, shared(k_), shared(v_), causal_mask(begin, end));
-}
-
-// Keys or values of one head up to the new token `end`, for all queries of its group:
-// [1, group, past + end, 3 head_dim].
-at::Tensor Pass::split_head(const at::Tensor& all, int64_t head, int64_t end) {
-  at::Tensor out = halves({past_ + end, 3 * head_dim_});
-  const auto width = static_cast<size_t>(head_dim_);
-  split_keys(team_, {data(all) + head * head_dim_, static_cast<size_t>(past_ + end), 1, width,
-                     static_cast<size_t>(kv_heads_) * width, bits(out)});
-  return out.expand({1, group_, past_ + end, 3 * head_dim_});
-}
-
-// The sums with values' hi and lo, added: [1, group, n, 3 head_dim] to [n, group, head_dim] of all
-// heads' rows.
-void Pass::join(const at::Tensor& out, float* rows) {
-  const uint16_t* from = bits(out);
-  team_.run(static_cast<uint32_t>(out.size(2)), kRowGrain, [&](uint32_t begin, uint32_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t g = 0; g < group_; ++g) {
-        const uint16_t* sums = from + i * out.stride(2) + g * out.stride(1);
-        float* row = rows + (i * kv_heads_ * group_ + g) * head_dim_;
-        for (int64_t c = 0; c < head_dim_; ++c) {
-          row[c] = widened(sums[c]) + widened(sums[head_dim_ + c]);
-        }
-      }
+// To the rows from `first` on.
+void Pass::add_rows(const at::Tensor& y, int64_t first, const float* post_norm) {
+  float* from = data(y);
+  float* to = data(x_) + first * d_;
+  team_.run(static_cast<uint32_t>(y.size(0)), kRowGrain, [&](uint32_t begin, uint32_t end) {
+    for (int64_t at = begin * d_; at < end * d_; at += d_) {
+      add_to_residual(config_, post_norm, from + at, to + at);
     }
   });
-}
-
-// One KV head after the other, so that one at a time is there in halves. rows: queries of the new
-// tokens [begin, end), and then what they attended to. [end - begin, n_heads, head_dim].
-void Pass::attend_split(float* rows, int64_t begin, int64_t end) {
-  const int64_t n = end - begin;
-  const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
-  const bool whole = begin == 0 && end == n_ && past_ == 0;
-  const std::optional<at::Tensor> mask =
-      whole ? std::nullopt : std::optional(causal_mask(begin, end).to(at::kBFloat16));
-  const at::Tensor q = halves({n, group_, 3 * head_dim_});
-  for (int64_t head = 0; head < kv_heads_; ++head) {
-    float* from = rows + head * group_ * head_dim_;
-    split_queries(team_, {from, static_cast<size_t>(n), static_cast<size_t>(group_),
-                          static_cast<size_t>(head_dim_),
-                          static_cast<size_t>(kv_heads_ * group_ * head_dim_), bits(q)});
-    join(at::scaled_dot_product_attention(q.permute({1, 0, 2}).unsqueeze(0),
-                                          split_head(k_, head, end), split_head(v_, head, end),
-                                          mask, 0.0, whole, scale),
-         from);
-  }
-}
-
-// rows: the layer's queries, not yet rotated.
-void Pass::attend(const LayerWeights& layer, at::Tensor rows) {
-  rotate(data(rows), config_.n_heads, job_.past_tokens);
-  const int64_t chunk = past_ == 0 ? n_ : kQueryChunk;
-  for (int64_t begin = 0; begin < n_; begin += chunk) {
-    const int64_t end = std::min(n_, begin + chunk);
-    at::Tensor part = rows.narrow(0, begin, end - begin);
-    if (split_) {
-      attend_split(data(part), begin, end);
-      continue;
-    }
-    const at::Tensor q =
-        part.view({end - begin, kv_heads_, group_, head_dim_}).permute({1, 2, 0, 3});
-    const at::Tensor out = attend_rows(q, begin, end).permute({2, 0, 1, 3});
-    part.view({end - begin, kv_heads_, group_, head_dim_}).copy_(out);
-  }
-  x_.add_(product(rows, layer.wo));
 }
 
 void Pass::feed_forward(const LayerWeights& layer) {
@@ -341,9 +277,13 @@ void Pass::feed_forward(const LayerWeights& layer) {
     const int64_t rows = std::min(n_ - begin, kFfnChunk);
     const at::Tensor in = normed_.narrow(0, begin, rows);
     at::Tensor hidden = linear(in, gate);
-    at::silu_(hidden);
+    if (config_.has(kGeglu)) {
+      at::gelu_(hidden, "tanh");
+    } else {
+      at::silu_(hidden);
+    }
     hidden.mul_(linear(in, up));
-    x_.narrow(0, begin, rows).add_(linear(hidden, down));
+    add_rows(linear(hidden, down), begin, layer.ffn_post_norm);
   }
 }
 
@@ -368,7 +308,7 @@ Status Pass::run() {
     at::Tensor q = goes_on ? queries(image_.layer(layer), normed_) : at::Tensor();
     if (Status done = hand_over(layer, q); !done) return done;
     if (goes_on) {
-      attend(image_.layer(layer), std::move(q));
+      attend(layer, std::move(q));
       feed_forward(image_.layer(layer));
     }
     if (job_.progress) job_.progress(layer + 1, config_.n_layers);

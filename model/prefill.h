@@ -35,7 +35,8 @@ struct PrefillJob {
   std::span<const uint32_t> tokens;  // [n_tokens] new tokens
   uint32_t past_tokens = 0;          // tokens before them: absolute position of the first new one
   // Fills one layer's K (RoPE at absolute positions) and V of the past. k, v: [past_tokens,
-  // n_kv_heads, head_dim].
+  // n_kv_heads, head_dim]. Of a layer with a window only the last window - 1 are read; the others
+  // may stay as they are.
   std::function<void(uint32_t layer, float* k, float* v)> past;
   std::function<Status(const LayerKv&)> layer_done;           // an error ends the prefill
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers; may be empty

@@ -17,8 +17,8 @@ void lost_split(const SplitCall& call) {
   std::fill_n(call.acc_rotated, size_t{call.n_queries} * call.v->shape.head_dim, 0.0f);
 }
 
-constexpr Kernels kSets[] = {{"lost", quantise_ref, lost_product, swiglu_ref},
-                             {"ref", quantise_ref, matmul_ref, swiglu_ref}};
+constexpr Kernels kSets[] = {{"lost", quantise_ref, lost_product, swiglu_ref, geglu_ref},
+                             {"ref", quantise_ref, matmul_ref, swiglu_ref, geglu_ref}};
 constexpr AttendKernel kAttend[] = {{"ref", attend_split_ref}, {"gone", lost_split}};
 
 bool has(const std::string& text, const char* part) { return text.find(part) != text.npos; }

@@ -40,27 +40,47 @@ ModelImage open_image(const RawImage& raw) {
   return std::move(*image);
 }
 
+// Features of the configuration alone.
+void change_config(RawImage& raw, void (*change)(ModelConfig&)) {
+  ImageHeader header = raw.header();
+  change(header.config);
+  raw.put(0, header);
+  raw.reseal();
+}
+
 std::vector<Feature> family_features() {
   using R = TensorRole;
+  using C = ModelConfig;
+  constexpr auto change = change_config;
   return {
       {"qwen2", "QkvBias",
        [](RawImage& r) { r.switch_off(kQkvBias, {R::q_bias, R::k_bias, R::v_bias}); }},
       {"qwen3", "QkNorm", [](RawImage& r) { r.switch_off(kQkNorm, {R::q_norm, R::k_norm}); }},
       {"llama", "RopeScaling",
-       [](RawImage& r) {
-         r.put(offsetof(ImageHeader, config.rope_scaling), RopeScaling::none);
-         r.reseal();
-       }},
+       [](RawImage& r) { change(r, [](C& c) { c.rope_scaling = RopeScaling::none; }); }},
       {"llama", "PairsSideBySide",
-       [](RawImage& r) {
-         r.put(offsetof(ImageHeader, config.rope_interleaved), uint32_t{0});
-         r.reseal();
-       }},
-      {"mistral", "RopeBase",
-       [](RawImage& r) {
-         r.put(offsetof(ImageHeader, config.rope_base), 20000.0F);
-         r.reseal();
-       }},
+       [](RawImage& r) { change(r, [](C& c) { c.rope_interleaved = 0; }); }},
+      {"mistral", "RopeBase", [](RawImage& r) { change(r, [](C& c) { c.rope_base = 20000; }); }},
+      {"mistral", "Windows", [](RawImage& r) { change(r, [](C& c) { c.windows = {}; }); }},
+      {"mistral", "WindowsToTheToken",
+       [](RawImage& r) { change(r, [](C& c) { c.windows.tokens += 1; }); }},
+      {"gemma3", "PostNorms",
+       [](RawImage& r) { r.switch_off(kPostNorms, {R::attn_post_norm, R::ffn_post_norm}); }},
+      {"gemma3", "NormsOfHeads",
+       [](RawImage& r) { r.switch_off(kQkNorm, {R::q_norm, R::k_norm}); }},
+      {"gemma3", "Gelu", [](RawImage& r) { change(r, [](C& c) { c.features &= ~kGeglu; }); }},
+      {"gemma3", "ScaledEmbedding",
+       [](RawImage& r) { change(r, [](C& c) { c.features &= ~kScaledEmbedding; }); }},
+      {"gemma3", "WindowsOfAllButTheLast",
+       [](RawImage& r) { change(r, [](C& c) { c.windows.tokens = 1000; }); }},
+      {"gemma3", "OneTokenLess",
+       [](RawImage& r) { change(r, [](C& c) { c.windows.tokens -= 1; }); }},
+      {"gemma3", "LayersThatSeeAll",
+       [](RawImage& r) { change(r, [](C& c) { c.windows.period = 0; }); }},
+      {"gemma3", "LocalRopeBase",
+       [](RawImage& r) { change(r, [](C& c) { c.rope_local_base = 0; }); }},
+      {"gemma3", "LinearRopeScaling",
+       [](RawImage& r) { change(r, [](C& c) { c.rope_scaling = RopeScaling::none; }); }},
   };
 }
 

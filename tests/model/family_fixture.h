@@ -27,7 +27,7 @@ struct FamilyFixture {
 inline constexpr double kFamilyTolerance = 2e-3;   // of decoding
 inline constexpr double kPrefillTolerance = 1e-4;  // f32 throughout
 
-inline const char* const kFamilies[] = {"llama", "mistral", "qwen2", "qwen3"};
+inline const char* const kFamilies[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3"};
 
 // A family's feature, and how an image forgets it.
 struct Feature {
@@ -36,6 +36,7 @@ struct Feature {
   void (*switch_off)(RawImage&);
 };
 std::vector<Feature> family_features();
+void change_config(RawImage& raw, void (*change)(ModelConfig&));
 
 ModelImage open_image(const RawImage& raw);
 

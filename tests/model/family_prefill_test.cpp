@@ -1,12 +1,15 @@
 // The prefill of each family against an independent implementation, whole and after a past.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 
+#include "model/decoder.h"
 #include "model/prefill.h"
 #include "model/prefill_split.h"
 #include "model/rope.h"
 #include "tests/model/family_fixture.h"
+#include "tests/model/plain_attention.h"
 
 namespace polykv {
 namespace {
@@ -74,9 +77,13 @@ TEST_P(FamilyPrefills, TheSameInTwoParts) {
   second.precision = PrefillPrecision::f32;
   second.tokens = tokens.subspan(kPast);
   second.past_tokens = kPast;
+  const size_t row = size_t{image.config().n_kv_heads} * image.config().head_dim;
   second.past = [&](uint32_t layer, float* k, float* v) {
     std::ranges::copy(kept[layer].k, k);
     std::ranges::copy(kept[layer].v, v);
+    const size_t hidden = row * (kPast - image.config().windows.kept(layer, kPast));
+    std::fill_n(k, hidden, NAN);  // nothing may read what no new token sees
+    std::fill_n(v, hidden, NAN);
   };
   second.logits = &logits;
   ASSERT_TRUE(prefill(image, second, 2));
@@ -90,6 +97,52 @@ TEST_P(FamilyPrefills, TheSameInTwoParts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, FamilyPrefills, testing::ValuesIn(test::kFamilies));
+
+// Texts longer than a chunk of queries, windows shorter and longer than one, against the native
+// pass.
+std::vector<float> decode_all(const ModelImage& image, std::span<const uint32_t> tokens) {
+  const Kernels kernels = choose_kernels()->set;
+  ThreadTeam team(2);
+  Decoder decoder(image, kernels, team);
+  test::PlainAttention attention(image.config());
+  const size_t n_vocab = image.config().n_vocab;
+  std::vector<float> logits(tokens.size() * n_vocab);
+  for (uint32_t at = 0; at < tokens.size(); at += Decoder::kRowsMax) {
+    const auto part = tokens.subspan(at, std::min<size_t>(Decoder::kRowsMax, tokens.size() - at));
+    decoder.step(part, at, attention, static_cast<uint32_t>(part.size()), &logits[at * n_vocab]);
+  }
+  return logits;
+}
+
+double most_off(std::span<const float> found, std::span<const float> wanted) {
+  double most = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double off = std::abs(double{found[i]} - wanted[i]);
+    most = std::isfinite(off) ? std::max(most, off) : INFINITY;
+  }
+  return most;
+}
+
+constexpr double kLongTolerance = 2 * kFamilyTolerance;  // of the native pass, at all positions
+
+class LongPrefill : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(LongPrefill, SeesThroughItsWindows) {
+  RawImage raw(FamilyFixture("gemma3").path);
+  raw.put(offsetof(ImageHeader, config.windows.tokens), GetParam());
+  raw.reseal();
+  const ModelImage image = open_image(raw);
+  std::vector<uint32_t> tokens(1100);
+  for (uint32_t i = 0; i < tokens.size(); ++i) tokens[i] = i * 7919 % 277;
+  const std::vector<float> wanted = decode_all(image, tokens);
+  EXPECT_LE(most_off(prefill_all(image, tokens), wanted), kLongTolerance);
+  if (can_split()) {
+    const auto halves = prefill_all(image, tokens, PrefillPrecision::best);
+    EXPECT_LE(most_off(halves, wanted), kSplitTolerance);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, LongPrefill, testing::Values(20, 600));
 
 class FamilyPrefillNeeds : public testing::TestWithParam<test::Feature> {};
 

@@ -7,7 +7,10 @@
 
 #include "model/heads.h"
 #include "model/image.h"
+#include "model/kernels.h"
+#include "model/residual.h"
 #include "model/rope.h"
+#include "tests/model/raw_image.h"
 #include "tests/model/temp_file.h"
 #include "tests/model/tiny_model.h"
 
@@ -186,6 +189,43 @@ TEST(Heads, BiasComesBeforeTheNormOfEachHead) {
   EXPECT_NEAR(q[64], 2, 1e-5) << "the second head has its own norm";
   EXPECT_NEAR(q[255], 2, 1e-5);
   EXPECT_EQ(k, std::vector<float>(128, 3)) << "no bias, no norm";
+}
+
+TEST(Heads, OnlyQueriesAreMultipliedByTheirFactor) {
+  ModelConfig config;
+  config.n_heads = config.n_kv_heads = 1;
+  config.head_dim = 64;
+  config.query_factor = 0.5;
+  std::vector<float> q(64, 3), k(64, 3), v(64, 3);
+  finish_heads(config, LayerWeights{}, {1, q.data(), k.data(), v.data()});
+  EXPECT_EQ(q, std::vector<float>(64, 1.5F));
+  EXPECT_EQ(k, std::vector<float>(64, 3));
+  EXPECT_EQ(v, k);
+}
+
+// 5.656854 in f32.
+TEST(Residual, TheEmbeddingsFactorIsRoundedToBfloat16) {
+  const test::RawImage raw(POLYKV_SOURCE_DIR "/tests/fixtures/family_gemma3.gguf");
+  const auto image = raw.map();
+  ASSERT_TRUE(image);
+  ASSERT_EQ(image->config().d_model, 32U);
+  std::vector<float> row(32), scaled(32);
+  dequantise_row(image->embedding(), 7, row.data());
+  embed_token(*image, 7, scaled.data());
+  for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(scaled[i], row[i] * 5.65625F);
+}
+
+TEST(Residual, ABlockIsNormedBeforeItIsAddedWhereThereIsANorm) {
+  ModelConfig config;
+  config.d_model = 4;
+  config.rms_eps = 1e-6F;
+  const std::vector<float> norm = {1, 2, 1, 1};
+  std::vector<float> y(4, 5), x(4, 10);
+  add_to_residual(config, nullptr, y.data(), x.data());
+  EXPECT_EQ(x, std::vector<float>(4, 15));
+  add_to_residual(config, norm.data(), y.data(), x.data());
+  EXPECT_NEAR(x[0], 16, 1e-5);
+  EXPECT_NEAR(x[1], 17, 1e-5);
 }
 
 }  // namespace

@@ -56,30 +56,54 @@ TEST_P(Hub, PredictsWhatTransformersDoes) {
 
 TEST_P(Hub, TokenisesAsTheSameVocabularyFromGgufDoes) {
   const std::string name = GetParam();
+  const bool gemma = name == "gemma3";
   const ModelImage image = open_image(RawImage(kFixtures + "hub_" + name));
   const auto tokenizer = Tokenizer::create(image);
-  std::ifstream file(kFixtures + (name == "llama" ? "vocab_llamabpe.json" : "vocab_qwen2.json"));
+  std::ifstream file(kFixtures + (gemma             ? "hub_gemma3.json"
+                                  : name == "qwen2" ? "vocab_qwen2.json"
+                                                    : "vocab_llamabpe.json"));
   const json vocabulary = json::parse(file);
+  EXPECT_GE(vocabulary["samples"].size(), 190U);
   for (const auto& sample : vocabulary["samples"]) {
     EXPECT_EQ(*tokenizer->encode(sample[0].get<std::string>()),
               sample[1].get<std::vector<uint32_t>>())
         << sample[0];
   }
-  EXPECT_EQ(image.chat_format(), "chatml");
-  EXPECT_EQ(token_text(image.tokenizer(), image.tokenizer().eos), "<|im_end|>")
+  EXPECT_EQ(image.chat_format(), gemma ? "gemma" : "chatml");
+  EXPECT_EQ(token_text(image.tokenizer(), image.tokenizer().eos), gemma ? "<eos>" : "<|im_end|>")
       << "of two end tokens the first";
-  EXPECT_TRUE(tokenizer->is_special(703)) << "the embedding has more rows than there are tokens";
+  EXPECT_TRUE(tokenizer->is_special(image.config().n_vocab - 1))
+      << "the embedding has more rows than there are tokens";
 }
 
-INSTANTIATE_TEST_SUITE_P(, Hub, testing::Values("llama", "qwen2"));
+INSTANTIATE_TEST_SUITE_P(, Hub, testing::Values("llama", "qwen2", "mistral", "gemma3"));
 
-TEST(HubNeeds, TheScalingOfRope) {
-  const FamilyFixture fixture = fixture_of("llama");
+class HubNeeds : public testing::TestWithParam<test::Feature> {};
+
+TEST_P(HubNeeds, EachFeature) {
+  const FamilyFixture fixture = fixture_of(GetParam().family);
   RawImage raw(fixture.path);
-  raw.put(offsetof(ImageHeader, config.rope_scaling), RopeScaling::none);
-  raw.reseal();
+  GetParam().switch_off(raw);
   EXPECT_GT(fixture.error(decode(open_image(raw), fixture.tokens)), 10 * kFamilyTolerance);
 }
+
+const test::Feature kHubFeatures[] = {
+    {"llama", "RopeScaling",
+     [](RawImage& r) {
+       test::change_config(r, [](ModelConfig& c) { c.rope_scaling = RopeScaling::none; });
+     }},
+    {"mistral", "Windows",
+     [](RawImage& r) { test::change_config(r, [](ModelConfig& c) { c.windows = {}; }); }},
+    {"gemma3", "QueryFactor",
+     [](RawImage& r) { test::change_config(r, [](ModelConfig& c) { c.query_factor = 1; }); }},
+    {"gemma3", "WindowsOfTheFirstLayer",
+     [](RawImage& r) { test::change_config(r, [](ModelConfig& c) { c.windows.tokens = 1000; }); }},
+    {"gemma3", "LocalRopeBase",
+     [](RawImage& r) { test::change_config(r, [](ModelConfig& c) { c.rope_local_base = 0; }); }},
+};
+INSTANTIATE_TEST_SUITE_P(, HubNeeds, testing::ValuesIn(kHubFeatures), [](const auto& tested) {
+  return std::string(tested.param.family) + tested.param.name;
+});
 
 TEST(HubNames, AFileOfTheFolderNamesTheFolder) {
   EXPECT_TRUE(pack_image(kFixtures + "hub_llama/model.safetensors", memory_room()));
@@ -89,8 +113,8 @@ TEST(HubNames, AFileOfTheFolderNamesTheFolder) {
 // A copy of the checkpoint that a test may spoil.
 class SpoiltHub {
  public:
-  SpoiltHub() : path_(test::TempFile("").path() + ".d") {
-    fs::copy(kFixtures + "hub_llama", path_);
+  explicit SpoiltHub(const char* of = "llama") : path_(test::TempFile("").path() + ".d") {
+    fs::copy(kFixtures + "hub_" + of, path_);
     for (const auto& file : fs::directory_iterator(path_)) {
       fs::permissions(file.path(), fs::perms::owner_all);
     }
@@ -105,8 +129,8 @@ class SpoiltHub {
     change(all);
     std::ofstream(path_ + "/" + name) << all;
   }
-  // The table of the safetensors file.
-  void edit_table(const std::function<void(json&)>& change) const {
+  // The table of the safetensors file, and bytes behind all tensors.
+  void edit_table(const std::function<void(json&)>& change, const std::string& more = "") const {
     const std::string file = path_ + "/model.safetensors";
     std::ifstream in(file, std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(in)), {});
@@ -116,12 +140,57 @@ class SpoiltHub {
     change(table);
     const std::string text = table.dump();
     std::ofstream(file, std::ios::binary)
-        << test::raw<uint64_t>(text.size()) << text << bytes.substr(8 + size);
+        << test::raw<uint64_t>(text.size()) << text << bytes.substr(8 + size) << more;
   }
 
  private:
   std::string path_;
 };
+
+constexpr const char* kImagePart = "vision_tower.head.probe";
+
+// Of four bytes, behind all others.
+void add_image_part(json& table) {
+  uint64_t end = 0;
+  for (const auto& [name, entry] : table.items()) {
+    if (entry.contains("data_offsets")) end = std::max<uint64_t>(end, entry["data_offsets"][1]);
+  }
+  table[kImagePart] = {{"dtype", "BF16"}, {"shape", {1, 1, 2}}, {"data_offsets", {end, end + 4}}};
+}
+
+// As a checkpoint of Gemma 3 that sees images is laid out.
+TEST(HubGemma3, TheTextModelWithinOneThatSeesImagesRuns) {
+  const SpoiltHub hub("gemma3");
+  hub.edit("config.json", [](json& all) {
+    const json text = all;
+    all = {{"model_type", "gemma3"}, {"text_config", text}, {"vision_config", json::object()}};
+  });
+  hub.edit_table(
+      [](json& table) {
+        json within;
+        for (const auto& [name, entry] : table.items()) {
+          within[name == "__metadata__" ? name : "language_model." + name] = entry;
+        }
+        add_image_part(within);
+        table = within;
+      },
+      "abcd");
+  const FamilyFixture fixture = fixture_of("gemma3");
+  const ModelImage image = open_image(RawImage(hub.path()));
+  EXPECT_LE(fixture.error(decode(image, fixture.tokens)), kFamilyTolerance);
+  hub.edit("config.json", [](json& all) { all["quantization_config"] = {{"bits", 4}}; });
+  const auto refused = pack_image(hub.path(), memory_room());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("quantization_config"), std::string::npos);
+}
+
+TEST(HubGemma3, PartsThatSeeImagesHaveNoPlaceInATextModel) {
+  const SpoiltHub hub("gemma3");
+  hub.edit_table([](json& table) { add_image_part(table); }, "abcd");
+  const auto refused = pack_image(hub.path(), memory_room());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find(kImagePart), std::string::npos);
+}
 
 struct Refusal {
   const char* name;

@@ -321,15 +321,16 @@ void spoiled_quantise(const Activations& x, uint32_t begin, uint32_t end) {
 }
 
 TEST(ChooseKernels, ASetThatFailsItsSelfTestIsPassedOverAndNamed) {
-  const Kernels sets[] = {{"no product", quantise_ref, spoiled_matmul, swiglu_ref},
-                          {"no activation", quantise_ref, matmul_ref, spoiled_swiglu},
-                          {"no integers", spoiled_quantise, matmul_ref, swiglu_ref},
-                          {"ref", quantise_ref, matmul_ref, swiglu_ref}};
+  const Kernels sets[] = {{"no product", quantise_ref, spoiled_matmul, swiglu_ref, geglu_ref},
+                          {"no SiLU", quantise_ref, matmul_ref, spoiled_swiglu, geglu_ref},
+                          {"no GELU", quantise_ref, matmul_ref, swiglu_ref, spoiled_swiglu},
+                          {"no integers", spoiled_quantise, matmul_ref, swiglu_ref, geglu_ref},
+                          {"ref", quantise_ref, matmul_ref, swiglu_ref, geglu_ref}};
   const auto chosen = choose_kernels("", sets);
   ASSERT_TRUE(chosen);
   EXPECT_EQ(chosen->set.name, "ref");
   EXPECT_EQ(chosen->refused,
-            (std::vector<std::string_view>{"no product", "no activation", "no integers"}));
+            (std::vector<std::string_view>{"no product", "no SiLU", "no GELU", "no integers"}));
   const auto forced = choose_kernels("no product", sets);
   expect_refused(forced, "no product");
   EXPECT_NE(forced.error().message.find("self-test"), std::string::npos);
@@ -344,43 +345,6 @@ TEST(RmsNorm, DividesByTheRootMeanSquare) {
   for (uint32_t i = 0; i < 61; ++i) {
     const double expected = x[i] / std::sqrt(sum / 61 + 1e-5) * weight[i];
     EXPECT_NEAR(out[i], expected, std::abs(expected) * 3e-7);
-  }
-}
-
-TEST(Swiglu, IsTheGateTimesItsSigmoidTimesUp) {
-  const std::vector<float> before = {0, 1, -1, 20, -20, 90, -90, 0.3f, -87.5f, 1e30f, -1e30f};
-  const std::vector<float> up = {3, 2, 5, -1, 7, 2, 2, 0.1f, 1, 1, 1e-30f};
-  for (const Kernels& set : kernel_sets()) {
-    std::vector<float> gate = before;
-    set.swiglu(gate.data(), up.data(), static_cast<uint32_t>(gate.size()));
-    for (size_t i = 0; i + 1 < gate.size(); ++i) {
-      const double expected = before[i] / (1 + std::exp(-double{before[i]})) * up[i];
-      EXPECT_NEAR(gate[i], expected, std::abs(expected) * 4e-7 + 2e-36) << before[i];
-    }
-    EXPECT_LE(std::abs(gate.back()), 1e-30f);
-  }
-}
-
-TEST(Swiglu, GivesTheSameBitsInEverySet) {
-  for (const size_t n : {1u, 7u, 8u, 9u, 1537u}) {
-    std::vector<float> gate = random_floats(n, 27), up = random_floats(n, 28);
-    for (size_t i = 0; i < n; ++i) gate[i] *= static_cast<float>(i % 40);
-    std::vector<float> wanted = gate;
-    swiglu_ref(wanted.data(), up.data(), static_cast<uint32_t>(n));
-    for (const Kernels& set : kernel_sets()) {
-      std::vector<float> got = gate;
-      set.swiglu(got.data(), up.data(), static_cast<uint32_t>(n));
-      EXPECT_TRUE(same_bits(got, wanted)) << set.name << " of " << n;
-    }
-  }
-}
-
-TEST(Swiglu, NotANumberStaysOne) {
-  for (const Kernels& set : kernel_sets()) {
-    std::vector<float> gate(9, NAN);
-    const std::vector<float> up(9, 1);
-    set.swiglu(gate.data(), up.data(), 9);
-    for (const float x : gate) EXPECT_TRUE(std::isnan(x)) << set.name;
   }
 }
 

@@ -1,10 +1,12 @@
-// Tokenises the lines of a file of JSON strings by a GGUF file's vocabulary:
-//   tokenize VOCABULARY.gguf < TEXTS.jsonl > TOKENS.jsonl
+// Tokenises the lines of a file of JSON strings by the vocabulary of a GGUF file or tokenizer.json:
+//   tokenize VOCABULARY < TEXTS.jsonl > TOKENS.jsonl
 // A line of the answer is the list of tokens and the text that they decode to
 // (tests/scripts/check_tokenizers.py).
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "model/hub_vocab.h"
 #include "model/image_vocab.h"
 #include "model/tokenizer.h"
 
@@ -16,12 +18,37 @@ int refuse(const Error& error) {
   return 1;
 }
 
-int run(const char* path) {
+Result<VocabTables> read_gguf(const char* path) {
   auto file = GgufFile::open(path);
-  if (!file) return refuse(file.error());
+  if (!file) return pass(file);
   auto said = read_gguf_vocab(*file);
-  if (!said) return refuse(said.error());
-  auto vocab = build_vocab(*said);
+  if (!said) return pass(said);
+  return build_vocab(*said);
+}
+
+// tokenizer.json
+Result<VocabTables> read_json(const char* path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  auto json = Json::parse(text, path);
+  if (!json) return pass(json);
+  double last = 0;
+  const Json* model = json->find("model");
+  const Json* words = model == nullptr ? nullptr : model->find("vocab");
+  for (const auto& field : words == nullptr ? Json::Fields() : *words->fields()) {
+    last = std::max(last, *field.item.number());
+  }
+  const Json* added = json->find("added_tokens");
+  for (const Json& token : added == nullptr ? Json::List() : *added->list()) {
+    last = std::max(last, *token.find("id")->number());
+  }
+  auto said = read_hub_vocab(*json, static_cast<uint32_t>(last) + 1, path);
+  if (!said) return pass(said);
+  return build_vocab(said->vocab);
+}
+
+int run(const char* path) {
+  auto vocab = std::string_view(path).ends_with(".json") ? read_json(path) : read_gguf(path);
   if (!vocab) return refuse(vocab.error());
   const TokenizerTables tables = vocab->view();
   auto tokenizer = Tokenizer::create(tables);
@@ -42,6 +69,6 @@ int run(const char* path) {
 
 int main(int argc, char** argv) {
   if (argc == 2) return polykv::run(argv[1]);
-  std::cerr << "usage: tokenize VOCABULARY.gguf < TEXTS.jsonl\n";
+  std::cerr << "usage: tokenize VOCABULARY.gguf|tokenizer.json < TEXTS.jsonl\n";
   return 2;
 }

@@ -31,6 +31,9 @@ test::GgufWriter file_of(const FixtureJson& vocab) {
   file.i32s("tokenizer.ggml.token_type", vocab["token_type"]);
   if (vocab.contains("merges")) file.texts("tokenizer.ggml.merges", vocab["merges"]);
   if (vocab.contains("scores")) file.f32s("tokenizer.ggml.scores", vocab["scores"]);
+  if (vocab.contains("add_space_prefix")) {
+    file.flag("tokenizer.ggml.add_space_prefix", vocab["add_space_prefix"].get<bool>() ? 1 : 0);
+  }
   return file;
 }
 
@@ -64,9 +67,9 @@ struct Made {
   }
 };
 
-class EachKind : public testing::TestWithParam<const char*> {};
+class EachVocabulary : public testing::TestWithParam<const char*> {};
 
-TEST_P(EachKind, HasTheReferencesTokensAndTextsComeBack) {
+TEST_P(EachVocabulary, HasTheReferencesTokensAndTextsComeBack) {
   const Made made(GetParam());
   const FixtureJson samples = read_fixture(GetParam())["samples"];
   EXPECT_GE(samples.size(), 300U);
@@ -78,6 +81,11 @@ TEST_P(EachKind, HasTheReferencesTokensAndTextsComeBack) {
     EXPECT_EQ(made.tokenizer->decode(tokens), back) << sample[0];
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(, EachVocabulary,
+                         testing::Values("gpt2", "llamabpe", "qwen2", "sentencepiece", "gemma"));
+
+class EachKind : public testing::TestWithParam<const char*> {};
 
 TEST_P(EachKind, SpecialNamesInTextStayTextAndTokensOfTheMakerAreFound) {
   const Made made(GetParam());
@@ -241,10 +249,10 @@ const BadVocab kBadVocabs[] = {
     {"ByteMissing",
      [](test::GgufWriter& f) {
        auto types = read_fixture("sentencepiece")["token_type"].get<std::vector<int32_t>>();
-       types[3 + 10] = 3;
+       types[3 + 1] = 3;
        f.i32s("tokenizer.ggml.token_type", types);
      },
-     ErrorCode::unsupported_model, "byte 10"},
+     ErrorCode::unsupported_model, "byte 1;"},
     {"ByteNameWrong",
      [](test::GgufWriter& f) {
        auto types = read_fixture("sentencepiece")["token_type"].get<std::vector<int32_t>>();

@@ -7,10 +7,11 @@ ids beside llama.cpp's vocabularies.
     /tmp/venv/bin/python tests/scripts/check_tokenizers.py build/release/bin/tokenize \\
         llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-{llama-spm,llama-bpe,gpt-2,qwen2}.gguf
 
-A vocabulary may also be a whole model, or one that was trained on the spot, where llama.cpp has
-none of its kind: tests/fixtures/vocab_tekken.json (tests/scripts/make_vocab_fixture.py). Every text
-must also come back from its tokens unchanged, but for what the vocabulary cannot say: bytes without
-a token, U+2581 in SentencePiece's, and what is not in Unicode's form NFC where the model wants it.
+A vocabulary may also be a whole model, a tokenizer.json, or one that was trained on the spot, where
+llama.cpp has none of its kind: tests/fixtures/vocab_tekken.json (tests/scripts/
+make_vocab_fixture.py). Every text must also come back from its tokens unchanged, but for what the
+vocabulary cannot say: bytes without a token, U+2581 in SentencePiece's, and what is not in
+Unicode's form NFC where the model wants it.
 """
 import json
 import pathlib
@@ -19,10 +20,22 @@ import sys
 import tempfile
 
 import gguf
+from tokenizers import Tokenizer
 
 from tokenizer_reference import USER, composed, random_texts, reference
 
 COUNT = 12000
+
+
+def read_json(path):
+    """The kind of vocabulary, and the library's own tokenizer without its special tokens."""
+    file = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    file["added_tokens"] = [t for t in file["added_tokens"] if not t["special"]]
+    # The library finds U+2581 in texts by its added tokens; to us it is a space there.
+    users = [t["content"] for t in file["added_tokens"] if "\u2581" not in t["content"]]
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    kind = {"model": "llama" if file["model"].get("byte_fallback") else "gpt2"}
+    return kind, users, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def read_vocab(path):
@@ -75,20 +88,26 @@ def kept(text, vocab):
 
 
 def check(program, path):
+    if path.endswith("tokenizer.json"):
+        return check_vocab(program, path, *read_json(path))
     if not path.endswith(".json"):
-        return check_vocab(program, path, read_vocab(path))
+        vocab = read_vocab(path)
+        return check_vocab(program, path, vocab, users_of(vocab), reference(vocab))
     vocab = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         written = str(pathlib.Path(folder, "vocab.gguf"))
         write_vocab(vocab, written)
-        return check_vocab(program, written, vocab)
+        return check_vocab(program, written, vocab, users_of(vocab), reference(vocab))
 
 
-def check_vocab(program, path, vocab):
+def users_of(vocab):
+    return [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == USER]
+
+
+def check_vocab(program, path, vocab, users, encode):
     print(path, vocab["model"], vocab.get("pre", ""))
-    users = [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == USER]
     texts = list(random_texts(7, COUNT, users[:20]))
-    encode, answers = reference(vocab), ours(program, path, texts)
+    answers = ours(program, path, texts)
     wrong = [(text, tokens, encode(text)) for text, (tokens, _) in zip(texts, answers)
              if tokens != encode(text)]
     failures = report("Hugging Face's tokens", wrong, len(texts))

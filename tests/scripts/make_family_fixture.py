@@ -3,7 +3,7 @@
 each family, and the logits that an independent implementation finds.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers gguf numpy
-    /tmp/venv/bin/python tests/scripts/make_family_fixture.py tests/fixtures
+    /tmp/venv/bin/python tests/scripts/make_family_fixture.py tests/fixtures [FAMILY...]
 
 The reference is Hugging Face's transformers in float64, with the weights that the file holds: Q8_0
 matrices as they dequantise. Weights are scaled so that each feature of a family matters.
@@ -19,10 +19,15 @@ import transformers
 from gguf import GGMLQuantizationType as Q
 
 N_TOKENS, SHOWN = 80, (0, 1, 31, 32, 63, 79)
+WINDOW = 20
+AROUND_WINDOWS = (0, 1, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW - 2, 2 * WINDOW - 1, 2 * WINDOW,
+                  3 * WINDOW - 1, 3 * WINDOW, 79)
 N_VOCAB = 288
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+GEMMA_ROPE = {"full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 8.0},
+              "sliding_attention": PLAIN}
 
 SIZES = {"vocab_size": N_VOCAB, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16384,
@@ -33,7 +38,7 @@ FAMILIES = {
         **SIZES, head_dim=64, rope_parameters=LLAMA3, tie_word_embeddings=False),
         transformers.LlamaForCausalLM, True),
     "mistral": ("llama", transformers.MistralConfig(
-        **SIZES, head_dim=128, rope_parameters=PLAIN, sliding_window=None,
+        **SIZES, head_dim=128, rope_parameters=PLAIN, sliding_window=WINDOW,
         tie_word_embeddings=False), transformers.MistralForCausalLM, True),
     "qwen2": ("qwen2", transformers.Qwen2Config(
         **SIZES, head_dim=64, rope_parameters=PLAIN, tie_word_embeddings=True),
@@ -41,22 +46,30 @@ FAMILIES = {
     "qwen3": ("qwen3", transformers.Qwen3Config(
         **SIZES, head_dim=256, rope_parameters=PLAIN, tie_word_embeddings=True),
         transformers.Qwen3ForCausalLM, False),
+    "gemma3": ("gemma3", transformers.Gemma3TextConfig(
+        **{**SIZES, "num_hidden_layers": 3}, head_dim=256, rope_parameters=GEMMA_ROPE,
+        sliding_window=WINDOW, layer_types=["sliding_attention"] * 2 + ["full_attention"],
+        query_pre_attn_scalar=256), transformers.Gemma3ForCausalLM, False),
 }
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
          "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
          "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate",
          "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+GEMMA_NAMES = {"post_attention_layernorm": "post_attention_norm",
+               "pre_feedforward_layernorm": "ffn_norm",
+               "post_feedforward_layernorm": "post_ffw_norm"}
 
 
-def gguf_name(name):
+def gguf_name(name, arch):
     whole = {"model.embed_tokens.weight": "token_embd.weight", "lm_head.weight": "output.weight",
              "model.norm.weight": "output_norm.weight"}
     if name in whole:
         return whole[name]
     _, _, layer, rest = name.split(".", 3)
     stem, kind = rest.rsplit(".", 1)
-    return f"blk.{layer}.{NAMES[stem]}.{kind}"
+    names = {**NAMES, **GEMMA_NAMES} if arch == "gemma3" else NAMES
+    return f"blk.{layer}.{names[stem]}.{kind}"
 
 
 def random_weight(random, name, shape):
@@ -89,6 +102,31 @@ def byte_tokens():
     return [chr(b) for b in shown] + other
 
 
+def shown(config):
+    return AROUND_WINDOWS if getattr(config, "sliding_window", None) else SHOWN
+
+
+def round_embedding_scale(model):
+    """As the model has it in the type that it was trained in."""
+    embedding = model.get_input_embeddings()
+    if hasattr(embedding, "embed_scale"):
+        embedding.embed_scale = embedding.embed_scale.to(torch.bfloat16).double()
+
+
+def add_windows(writer, config, arch):
+    if getattr(config, "sliding_window", None) is None:
+        return
+    writer.add_sliding_window(config.sliding_window)
+    if arch == "gemma3":
+        writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_parameters["full_attention"]["factor"])
+
+
+def rope_base(config):
+    return config.rope_parameters.get("full_attention", config.rope_parameters)["rope_theta"]
+
+
 def add_metadata(writer, config, arch):
     special = ["<|im_start|>", "<|im_end|>"] + [f"<|{i}|>" for i in range(N_VOCAB - 259)]
     writer.add_block_count(config.num_hidden_layers)
@@ -100,7 +138,8 @@ def add_metadata(writer, config, arch):
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_freq_base(rope_base(config))
+    add_windows(writer, config, arch)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2" if arch.startswith("qwen") else "llama-bpe")
     writer.add_token_list(byte_tokens() + ["ab"] + special)
@@ -123,17 +162,19 @@ def make(folder, name, seed):
         weight = random_weight(random, key, tuple(old.shape))
         if weight.ndim == 1:
             written = weight
+            if arch == "gemma3":  # whose norms multiply by 1 more than what they hold
+                weight = weight - 1
             if permuted and key.endswith(("q_proj.bias", "k_proj.bias")):
                 written = interleaved(weight, config.head_dim)
-            writer.add_tensor(gguf_name(key), written)
+            writer.add_tensor(gguf_name(key, arch), written)
         else:
             blocks = gguf.quants.quantize(weight, Q.Q8_0)
             weight = gguf.quants.dequantize(blocks, Q.Q8_0)
             if permuted and key.endswith(("q_proj.weight", "k_proj.weight")):
                 blocks = interleaved(blocks, config.head_dim)
-            writer.add_tensor(gguf_name(key), blocks, raw_dtype=Q.Q8_0)
+            writer.add_tensor(gguf_name(key, arch), blocks, raw_dtype=Q.Q8_0)
         state[key] = torch.from_numpy(weight.astype(np.float64))
-    if config.rope_parameters["rope_type"] == "llama3":
+    if config.rope_parameters.get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", rope_factors(config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -141,18 +182,20 @@ def make(folder, name, seed):
     writer.close()
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    round_embedding_scale(model)
     tokens = random.integers(0, N_VOCAB, N_TOKENS).tolist()
     with torch.inference_mode():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
-    found = {"tokens": tokens, "positions": list(SHOWN),
-             "logits": [[round(v, 6) for v in logits[i].tolist()] for i in SHOWN]}
+    found = {"tokens": tokens, "positions": list(shown(config)),
+             "logits": [[round(v, 6) for v in logits[i].tolist()] for i in shown(config)]}
     print(name, "logits' spread", float(logits.std()))
     pathlib.Path(folder, f"family_{name}.json").write_text(json.dumps(found) + "\n")
 
 
-def main(folder):
+def main(folder, *names):
     for seed, name in enumerate(FAMILIES):
-        make(folder, name, seed)
+        if not names or name in names:
+            make(folder, name, seed)
 
 
 if __name__ == "__main__":

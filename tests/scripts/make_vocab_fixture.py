@@ -3,7 +3,7 @@
 Hugging Face's library makes of random texts.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers
-    /tmp/venv/bin/python tests/scripts/make_vocab_fixture.py tests/fixtures
+    /tmp/venv/bin/python tests/scripts/make_vocab_fixture.py tests/fixtures [KIND...]
 
 A file holds tokenizer.ggml.* as a GGUF file would, and "samples", a list of [text, tokens], with
 the text that they decode to where that is another.
@@ -14,7 +14,8 @@ import sys
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from tokenizer_reference import KINDS, WORDS, composed, pre_tokenizer, random_texts, reference
+from tokenizer_reference import (KINDS, USER, WORDS, composed, pre_tokenizer, random_texts,
+                                 reference)
 
 SIZE, SAMPLES = 640, 400
 USERS = ["<think>", "</think>", "<think", "\n\n\n"]
@@ -55,19 +56,38 @@ def sentencepiece():
     return {"model": "llama", "tokens": tokens, "token_type": types, "scores": scores}
 
 
+def gemma():
+    """SentencePiece without a space before the text, with runs of white space as the maker's own
+    tokens, all of which are low ids."""
+    runs = [c * n for c in "\n " for n in range(2, 6)] + ["\n", "<table>"]
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+    vocab = sentencepiece()
+    learnt = [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == 1]
+    learnt = [w for w in learnt if "\n" not in w and (w.strip("\u2581") or len(w) == 1)]
+    tokens = specials + runs + [f"<0x{i:02X}>" for i in range(256)] + learnt
+    types = [3, 3, 3, 2, 3, 3, 3] + [4] * len(runs) + [6] * 256 + [1] * len(learnt)
+    scores = [0.0] * (len(tokens) - len(learnt)) + [-float(i) for i in range(len(learnt))]
+    return {"model": "llama", "tokens": tokens, "token_type": types, "scores": scores,
+            "add_space_prefix": False, "bos_token_id": 2, "eos_token_id": 1}
+
+
 def write(folder, name, vocab):
     encode = reference(vocab)
-    texts = dict.fromkeys(random_texts(11, SAMPLES, USERS * 3))
+    users = [w for w, kind in zip(vocab["tokens"], vocab["token_type"]) if kind == USER]
+    texts = dict.fromkeys(random_texts(11, SAMPLES, users * 3))
     vocab["samples"] = [[text, encode(text)] + [seen] * (seen != text)
                         for text in texts for seen in [composed(vocab, text)]]
     text = json.dumps(vocab, ensure_ascii=False, separators=(",", ":")).replace("],[\"", "],\n[\"")
     pathlib.Path(folder, f"vocab_{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def main(folder):
-    for pre in ("gpt-2", "llama-bpe", "qwen2", "tekken"):
-        write(folder, pre.replace("-", ""), byte_level(pre))
-    write(folder, "sentencepiece", sentencepiece())
+def main(folder, *names):
+    kinds = {pre.replace("-", ""): lambda pre=pre: byte_level(pre)
+             for pre in ("gpt-2", "llama-bpe", "qwen2", "tekken")}
+    kinds |= {"sentencepiece": sentencepiece, "gemma": gemma}
+    for name, make in kinds.items():
+        if not names or name in names:
+            write(folder, name, make())
 
 
 if __name__ == "__main__":

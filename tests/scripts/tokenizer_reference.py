@@ -5,7 +5,8 @@ A vocabulary is a dict as the metadata of a GGUF file has it, without "tokenizer
 """
 import random
 
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import (AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers,
+                        processors)
 
 CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s|" \
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -18,7 +19,7 @@ KINDS = {"smollm": "smollm", "gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "q
          "tekken": "tekken"}
 PATTERNS = {"llama3": LLAMA3, "qwen2": QWEN2, "tekken": TEKKEN}
 WHOLE_WORDS = ("llama3", "tekken")  # a piece that is a token is that token, unmerged
-NORMAL, USER = 1, 4
+NORMAL, USER, BYTE = 1, 4, 6
 
 
 def cut(pattern):
@@ -60,6 +61,30 @@ def sentencepiece(vocab):
     if vocab.get("add_space_prefix", True):
         steps.insert(0, normalizers.Prepend("\u2581"))
     tokenizer.normalizer = normalizers.Sequence(steps)
+    return tokenizer
+
+
+def gemma(vocab, with_special=True):
+    """As tokenizer.json of Gemma 3 has it: ids are ranks, the maker's runs of white space merge as
+    all else does, a tab is a token instead of a byte, and contexts begin with <bos>. Without its
+    special tokens they are plain text."""
+    kinds = vocab["token_type"]
+    words = [w.replace(" ", "\u2581") if kinds[i] == USER else w
+             for i, w in enumerate(vocab["tokens"])]
+    words[words.index("<0x09>")] = "\t"
+    ids = {word: i for i, word in enumerate(words)}
+    merging = {w: i for w, i in ids.items() if w == "\t" or kinds[i] in (NORMAL, USER)}
+    merges = [(i, len(w[:at]), len(w[at:]), w[:at], w[at:]) for w, i in merging.items()
+              for at in range(1, len(w)) if w[:at] in merging and w[at:] in merging]
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[m[3:] for m in sorted(merges)],
+                                     byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", ids["<bos>"])])
+    for i, word in enumerate(words):
+        if kinds[i] == USER or with_special and kinds[i] not in (NORMAL, BYTE):
+            tokenizer.add_tokens([AddedToken(word, normalized=False, special=kinds[i] != USER)])
     return tokenizer
 
 

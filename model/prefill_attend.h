@@ -1,0 +1,22 @@
+// One layer's attention of a prefill, by libtorch: causal, in some layers through a window.
+#pragma once
+
+#include <cstdint>
+
+#include "model/threads.h"
+
+namespace polykv {
+
+struct PrefillAttention {
+  ThreadTeam& team;
+  bool split;       // in bfloat16 halves (model/prefill_split.h)
+  int64_t n, past;  // new tokens, and those before them
+  int64_t n_kv_heads, group, head_dim;
+  int64_t window;  // tokens that one sees, itself included; 0: all. What no one sees is not read
+  float *k, *v;    // [past + n, n_kv_heads, head_dim], K at absolute positions; not changed
+  float* rows;     // [n, n_kv_heads * group, head_dim]: queries, then what they attended to
+};
+// What libtorch throws passes through.
+void prefill_attend(const PrefillAttention& layer);
+
+}  // namespace polykv
