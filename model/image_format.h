@@ -70,14 +70,13 @@ struct ImageHeader {
 };
 static_assert(sizeof(ImageHeader) == 512 && std::is_trivially_copyable_v<ImageHeader>);
 static_assert(offsetof(ImageHeader, abi) == 8 && offsetof(ImageHeader, header_bytes) == 12);
-static_assert(offsetof(ImageHeader, bytes) == 16);
-static_assert(offsetof(ImageHeader, header_checksum) == 40);
+static_assert(offsetof(ImageHeader, bytes) == 16 && offsetof(ImageHeader, header_checksum) == 40);
 static_assert(offsetof(ImageHeader, config) == 64);
 static_assert(offsetof(ImageHeader, bos) == 192 && offsetof(ImageHeader, eos) == 196);
 static_assert(offsetof(ImageHeader, pre_tokenizer) == 200 &&
               offsetof(ImageHeader, n_tensors) == 204);
-static_assert(offsetof(ImageHeader, tables_checksum) == 208);
-static_assert(offsetof(ImageHeader, sections) == 224);
+static_assert(offsetof(ImageHeader, tables_checksum) == 208 &&
+              offsetof(ImageHeader, sections) == 224);
 static_assert(offsetof(ImageHeader, tokenizer_flags) == 368);
 static_assert(offsetof(ImageHeader, sampling) == 372 && offsetof(ImageHeader, n_ends) == 392);
 
