@@ -10,8 +10,7 @@
 
 namespace polykv {
 
-inline constexpr uint64_t kImageMagic =
-    0x0000474d49564b50;  // "PKVIMG" and two zero bytes, little-endian
+inline constexpr uint64_t kImageMagic = 0x0000474d49564b50;  // "PKVIMG", two zero bytes
 inline constexpr uint32_t kImageAbi = 5;
 inline constexpr uint64_t kImageAlign = 64;  // bytes, of every section and plane
 inline constexpr uint32_t kNoToken = 0xffffffff;
@@ -71,14 +70,14 @@ struct ImageHeader {
 static_assert(sizeof(ImageHeader) == 512 && std::is_trivially_copyable_v<ImageHeader>);
 static_assert(offsetof(ImageHeader, abi) == 8 && offsetof(ImageHeader, header_bytes) == 12);
 static_assert(offsetof(ImageHeader, bytes) == 16 && offsetof(ImageHeader, header_checksum) == 40);
-static_assert(offsetof(ImageHeader, config) == 64);
-static_assert(offsetof(ImageHeader, bos) == 192 && offsetof(ImageHeader, eos) == 196);
+static_assert(offsetof(ImageHeader, config) == 64 && offsetof(ImageHeader, bos) == 192 &&
+              offsetof(ImageHeader, eos) == 196);
 static_assert(offsetof(ImageHeader, pre_tokenizer) == 200 &&
               offsetof(ImageHeader, n_tensors) == 204);
-static_assert(offsetof(ImageHeader, tables_checksum) == 208 &&
-              offsetof(ImageHeader, sections) == 224);
+static_assert(offsetof(ImageHeader, tables_checksum) == 208);
+static_assert(offsetof(ImageHeader, sections) == 224 && offsetof(ImageHeader, sampling) == 372);
 static_assert(offsetof(ImageHeader, tokenizer_flags) == 368);
-static_assert(offsetof(ImageHeader, sampling) == 372 && offsetof(ImageHeader, n_ends) == 392);
+static_assert(offsetof(ImageHeader, n_ends) == 392);
 
 enum class TensorRole : uint16_t {  // stored: never renumber
   embedding = 1,
