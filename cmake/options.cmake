@@ -2,6 +2,7 @@
 option(POLYKV_TESTS "Build the tests" ON)
 option(POLYKV_BENCH "Build the benchmarks of single kernels (with the tests, where libbenchmark is)" ON)
 option(POLYKV_TORCH "Build the writer's prefill with libtorch" ON)
+option(POLYKV_FUZZ "Build the parsers' fuzz targets instead of the other tests (clang only)" OFF)
 set(POLYKV_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread; empty for none")
 
 if(NOT CMAKE_BUILD_TYPE)
@@ -36,6 +37,15 @@ if(POLYKV_SANITIZE)
   add_compile_options(-fsanitize=${POLYKV_SANITIZE} -fno-sanitize-recover=all
                       -fno-omit-frame-pointer -Wno-maybe-uninitialized)
   add_link_options(-fsanitize=${POLYKV_SANITIZE})
+endif()
+if(POLYKV_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL Clang)
+    message(FATAL_ERROR "the fuzz targets need clang and its libFuzzer: cmake --preset fuzz")
+  endif()
+  # Which lines an input reaches is counted, too (tests/fuzz/coverage.py). Warnings are g++'s affair.
+  add_compile_options(-fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping)
+  target_compile_options(polykv_flags INTERFACE -Wno-error -Wno-unknown-warning-option)
+  add_link_options(-fsanitize=fuzzer-no-link -fprofile-instr-generate)
 endif()
 if(POLYKV_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL Debug)
   add_compile_definitions(_GLIBCXX_ASSERTIONS)

@@ -6,51 +6,14 @@
 
 #include "ipc/message.h"
 #include "ipc/message_schema.h"
+#include "tests/ipc/filled_message.h"
 
 namespace polykv {
 namespace {
 
 using nlohmann::json;
-
-json filled(const MessageSchema& schema);
-
-// A value that the field takes.
-json good_value(const Field& field) {
-  switch (field.kind) {
-    case FieldKind::choice:
-      return std::string(field.words.substr(0, field.words.find('|')));
-    case FieldKind::path:
-      return "/a";
-    case FieldKind::integer:
-      return field.low;
-    case FieldKind::number:
-      return static_cast<double>(field.low);
-    case FieldKind::flag:
-      return true;
-    case FieldKind::id:
-      return "18446744073709551615";
-    case FieldKind::texts:
-      return json::array({std::string(static_cast<size_t>(field.low), 'x')});
-    case FieldKind::integers:
-      return json::array({field.low});
-    case FieldKind::objects:
-      return json::array({filled(*find_schema(field.words))});
-    case FieldKind::object:
-      return filled(*find_schema(field.words));
-    default:
-      return std::string(static_cast<size_t>(field.low), 'x');
-  }
-}
-
-// All fields, of those that exclude each other the first.
-json filled(const MessageSchema& schema) {
-  json message = json::object();
-  for (const Field& field : schema.fields) message[std::string(field.name)] = good_value(field);
-  for (const Choice& choice : schema.choices) {
-    for (size_t i = 1; i < choice.fields.size(); ++i) message.erase(std::string(choice.fields[i]));
-  }
-  return message;
-}
+using testing::field_value;
+using testing::filled_message;
 
 json wrong_type(const Field& field) {
   switch (field.kind) {
@@ -104,7 +67,7 @@ class EveryMessage : public ::testing::Test {
   static void each(const Try& attempt) {
     for (const MessageSchema& schema : message_schemas()) {
       if (schema.way.empty()) continue;  // only part of others
-      json message = filled(schema);
+      json message = json::parse(filled_message(schema));
       message["v"] = kProtocolVersion;
       message["type"] = schema.name;
       message["id"] = "r1";
@@ -185,7 +148,7 @@ TEST_F(EveryMessage, with_two_fields_that_exclude_each_other_is_refused) {
     for (const Choice& choice : schema.choices) {
       json both = message;
       for (const std::string_view name : choice.fields) {
-        both[std::string(name)] = good_value(*schema.find(name));
+        both[std::string(name)] = json::parse(field_value(*schema.find(name)));
       }
       expect_refused(both, std::string(choice.fields.back()));
     }
