@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "reader/avx512_block.h"
+#include "reader/avx512_codes.h"
 
 namespace polykv {
 
@@ -12,11 +13,6 @@ template <class LookUp>
 struct Avx512Decode {
   using Scratch = avx512::Scratch;
   using Block = avx2::Block;
-
-  // A code of `bits` is packed as one or two fields of 1, 2, 4 or 8 bits (docs/format.md).
-  static constexpr int low_width(int bits) {
-    return bits == 3 ? 2 : bits == 5 || bits == 6 ? 4 : bits;
-  }
 
   // One step's share of the first half of the tile to come; what is done with the points asks for
   // the other half. Inlined early, or g++ 12 drops it as a function without effect.
@@ -32,22 +28,15 @@ struct Avx512Decode {
   template <int Bits, int Run>
   static void decode_runs(const uint8_t* tile, uint32_t n_codes, const LookUp& book,
                           const Scratch& scratch, uint8_t* out) {
-    constexpr int kLow = low_width(Bits), kHigh = Bits - kLow;
-    constexpr int kWidth = kHigh > 0 ? kHigh : kLow;
-    constexpr int kShiftLow = Run * kWidth / kLow * kLow, kShiftHigh = Run * kWidth;
-    const uint32_t bytes = n_codes * kWidth / 8, low_bytes = n_codes * kLow / 8;
-    const uint8_t* low = tile + Run * bytes % low_bytes;
+    using Field = CodeFields<Bits>;
+    constexpr int kWidth = Field::kWidth;
+    const uint32_t bytes = n_codes * kWidth / 8, low_bytes = n_codes * Field::kLow / 8;
+    const uint8_t *low = tile + Run * bytes % low_bytes, *high = tile + low_bytes;
     for (uint32_t i = 0; i < bytes; i += 256) {
       fetch<Bits>(scratch, (Run * bytes + i) / 256);
 #pragma GCC unroll 4
       for (uint32_t j = i; j < i + 256; j += 64) {
-        __m512i codes = _mm512_srli_epi16(_mm512_loadu_si512(low + j), kShiftLow);
-        if constexpr (kHigh > 0) {
-          __m512i upper = _mm512_loadu_si512(tile + low_bytes + j);
-          upper = _mm512_slli_epi16(_mm512_srli_epi16(upper, kShiftHigh), kLow);
-          const __m512i is_low = _mm512_set1_epi8((1 << kLow) - 1);
-          codes = _mm512_ternarylogic_epi32(is_low, codes, upper, 0xca);  // is_low ? codes : upper
-        }
+        const __m512i codes = Field::template codes<Run>(low + j, high + j);
         _mm512_storeu_si512(out + Run * bytes + j, book.template points<Bits>(codes));
       }
     }
@@ -75,29 +64,13 @@ struct Avx512Decode {
   static const uint8_t* points(const PlaneView& plane, const Block& block, bool is_signed,
                                const Scratch& scratch) {
     auto* out = reinterpret_cast<uint8_t*>(scratch.tile);
-    switch (code_bits(plane.shape.codec)) {
-      case 2:
-        decode<2>(plane, block, is_signed, scratch, out);
-        break;
-      case 3:
-        decode<3>(plane, block, is_signed, scratch, out);
-        break;
-      case 4:
-        decode<4>(plane, block, is_signed, scratch, out);
-        break;
-      case 5:
-        decode<5>(plane, block, is_signed, scratch, out);
-        break;
-      case 6:
-        decode<6>(plane, block, is_signed, scratch, out);
-        break;
-      default:
-        if (!is_signed && block.rows == kTileRows) {
-          for (uint32_t i = 0; i < plane.shape.head_dim / 4; ++i) fetch<8>(scratch, i);
-          return avx2::tile_of(plane, block);
-        }
-        decode<8>(plane, block, is_signed, scratch, out);
+    if (code_bits(plane.shape.codec) == 8 && !is_signed && block.rows == kTileRows) {
+      for (uint32_t i = 0; i < plane.shape.head_dim / 4; ++i) fetch<8>(scratch, i);
+      return avx2::tile_of(plane, block);
     }
+    with_bits(plane, [&](auto bits) {
+      decode<decltype(bits)::kBits>(plane, block, is_signed, scratch, out);
+    });
     return out;
   }
 };

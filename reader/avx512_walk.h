@@ -6,6 +6,7 @@
 
 #include "reader/avx512_coded.h"
 #include "reader/avx512_decode.h"
+#include "reader/avx512_few.h"
 
 namespace polykv {
 
@@ -15,6 +16,7 @@ struct Avx512Walk {
   using Block = avx2::Block;
   using Facts = avx512::BlockFacts;
   using Decode = Avx512Decode<LookUp>;
+  using Few = Avx512Few<LookUp>;
   static constexpr uint32_t kAhead = 4 * kTileRows;  // rows from a block to the one to ask for
 
   // Tiles where a plane has them, else 64 plain rows.
@@ -27,6 +29,8 @@ struct Avx512Walk {
   static void ask_for(const PlaneView& plane, const SplitCall& call, const Block& block,
                       Scratch* scratch) {
     scratch->ahead = avx2::tile_at(plane, block.first + kAhead, call.span_end);
+    const uint32_t row = block.first + kAhead - plane.shape.n_sinks;
+    if (scratch->ahead != nullptr) Few::Pass::fetch(plane.scales + row);
     const auto bits = static_cast<uint32_t>(code_bits(plane.shape.codec));
     scratch->ahead_bytes = kTileRows / 8 * plane.shape.head_dim * bits;
     scratch->ahead_share = (scratch->ahead_bytes / 128 + call.n_queries - 1) / call.n_queries * 64;
@@ -37,6 +41,9 @@ struct Avx512Walk {
     const auto use = [&](uint32_t first, uint32_t n, const int32_t* products) {
       avx512::weigh(call, scratch, facts, first, n, products);
     };
+    if (facts.k_coded && Few::score(call, scratch, block, scratch.sums[0])) {
+      return use(0, call.n_queries, scratch.sums[0]);
+    }
     if (facts.k_coded) {
       const uint8_t* points = Decode::points(*call.k, block, Products::kSigned, scratch);
       Products::start_scores(call, block, points);
@@ -62,6 +69,7 @@ struct Avx512Walk {
       const float* rows = avx2::load_values(*call.v, plain(block), scratch.tile);
       return avx512::add_rows(call, scratch, block, rows);
     }
+    if (Few::add(call, scratch, block)) return;
     const uint8_t* points = Decode::points(*call.v, block, true, scratch);
     for (uint32_t d = 0; d < call.v->shape.head_dim; d += 64) {
       Products::start_sums(call, points, d);

@@ -249,6 +249,8 @@ void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts) {
   }
 }
 
+float value_unit(const PlaneView& v) { return v.scale_max / 255.0f * point_step(v); }
+
 void start(const SplitCall& call, const Scratch& s) {
   const size_t values = size_t{call.n_queries} * call.v->shape.head_dim;
   for (size_t i = 0; i < values; i += 16) {
@@ -294,7 +296,7 @@ void join_block(const SplitCall& call, const Scratch& s, const BlockFacts& facts
 void add_products(const SplitCall& call, const Scratch& s, uint32_t first, uint32_t n, uint32_t d,
                   const int32_t* products) {
   const PlaneView& v = *call.v;
-  const __m512 unit = _mm512_set1_ps(v.scale_max / 255.0f * point_step(v));
+  const __m512 unit = _mm512_set1_ps(value_unit(v));
   float* acc = call.acc_rotated + size_t{first} * v.shape.head_dim + d;
   for (uint32_t i = 0; i < n; ++i, acc += v.shape.head_dim, products += kProductStride) {
     if (d == 0) fetch(s, first + i);

@@ -1,0 +1,62 @@
+// What becomes of integer sums of the AVX-512 kernels: products in memory, or sums of values. As in
+// avx512_sums.h, all is inlined always. Internal to reader/.
+#pragma once
+
+#include <immintrin.h>
+
+#include "reader/avx512_block.h"
+#include "reader/avx512_sums.h"
+
+namespace polykv::avx512 {
+
+[[gnu::always_inline]] inline void put(int32_t* out, const Four& sum) {
+  _mm512_store_si512(out, sum.v0);
+  _mm512_store_si512(out + 16, sum.v1);
+  _mm512_store_si512(out + 32, sum.v2);
+  _mm512_store_si512(out + 48, sum.v3);
+}
+// out: [N, kProductStride]
+template <int Planes, int N>
+[[gnu::always_inline]] inline void put_sums(const Sums<N * Planes>& sums, int32_t* out) {
+  if constexpr (N > 0 && Planes == 2) {
+    put_sums<Planes, N - 1>(sums.less.less, out);
+    put(out + (N - 1) * kProductStride, join(sums.less.last, sums.last));
+  } else if constexpr (N > 0) {
+    put_sums<Planes, N - 1>(sums.less, out);
+    put(out + (N - 1) * kProductStride, sums.last);
+  }
+}
+
+// Where sums of values go: 64 dimensions of each query, acc = acc * keep + gain * unit * sum.
+struct ValueEnd {
+  float* acc;         // of the first query
+  const float* gain;  // [N]
+  const float* keep;  // [N]
+  uint32_t dim;       // from query to query
+  __m512 unit;
+};
+[[gnu::always_inline]] inline void add_to(float* acc, __m512i sum, __m512 gain, __m512 keep) {
+  const __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(acc), keep);
+  _mm512_storeu_ps(acc, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), gain, kept));
+}
+[[gnu::always_inline]] inline void add_four(const ValueEnd& end, int query, const Four& sum) {
+  const __m512 gain = _mm512_mul_ps(_mm512_set1_ps(end.gain[query]), end.unit);
+  const __m512 keep = _mm512_set1_ps(end.keep[query]);
+  float* acc = end.acc + size_t(query) * end.dim;
+  add_to(acc, sum.v0, gain, keep);
+  add_to(acc + 16, sum.v1, gain, keep);
+  add_to(acc + 32, sum.v2, gain, keep);
+  add_to(acc + 48, sum.v3, gain, keep);
+}
+template <int Planes, int N>
+[[gnu::always_inline]] inline void add_sums(const Sums<N * Planes>& sums, const ValueEnd& end) {
+  if constexpr (N > 0 && Planes == 2) {
+    add_sums<Planes, N - 1>(sums.less.less, end);
+    add_four(end, N - 1, join(sums.less.last, sums.last));
+  } else if constexpr (N > 0) {
+    add_sums<Planes, N - 1>(sums.less, end);
+    add_four(end, N - 1, sums.last);
+  }
+}
+
+}  // namespace polykv::avx512
