@@ -35,7 +35,8 @@ struct FileTensor {
   GgufType type = GgufType::f32;
   uint32_t n_dims = 0;
   std::array<uint64_t, 4> shape{};  // innermost first; 1 beyond n_dims
-  std::span<const std::byte> data;  // in the mapping
+  std::span<const std::byte> data;  // in the mapping, or the reader's own
+  bool is_mapped = true;
 };
 
 // "[576, 192]", innermost first.

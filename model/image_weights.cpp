@@ -33,7 +33,7 @@ Status pack_piece(const Piece& piece) {
   const auto& [from, form, values, scales] = *piece.weight;
   const Status packed = repack(*from, form, piece.rows, values, scales);
   const uint64_t first = piece.rows.begin * file_row_bytes(*from, form);
-  forget_pages(from->data.subspan(first, file_bytes(piece)));
+  if (from->is_mapped) forget_pages(from->data.subspan(first, file_bytes(piece)));
   return packed;
 }
 

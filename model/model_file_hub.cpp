@@ -212,6 +212,7 @@ void HubModel::add_one_to_norms() {
     for (float& x : norm) x += 1;
     tensor.type = GgufType::f32;
     tensor.data = std::as_bytes(std::span(norm));
+    tensor.is_mapped = false;
   }
 }
 
