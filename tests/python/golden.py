@@ -24,6 +24,11 @@ OBJECTS = {
                      "tokens": 5, "tokens_per_s": 9.5, "restarts": 0, "lanes": 15, "running": 3,
                      "threads": 2, "last_error": ""},
 }
+OBJECTS["layer_stats"] = {
+    "layer": 0, "rows": 9, "k_rms": 1.5, "k_largest": 9.5, "k_mean_share": 0.5, "k_peak": 4.5,
+    "k_error": 0.1, "v_rms": 0.5, "v_largest": 2.5, "v_mean_share": 0.1, "v_peak": 4.5,
+    "v_error": 0.1, "score_error": 0.2, "worst_head": 1, "worst_score_error": 0.4,
+    "widened_planes": 1}
 OBJECTS["pool_status"] = {
     "pool": "main", "model": "small", "version": 1, "codec": "k4v4", "tokens": 9, "bytes": 4096,
     "bits_per_element": 4.25, "segments": 1, "leases": 1, "idle_seconds": 0.5, "ttl_seconds": 60,
@@ -52,14 +57,15 @@ REQUESTS = {
     "tokenize": {"job": "1", "form": "document", "role": "system", "first": True,
                  "model": "small"},
     "prefill": {"job": "1", "codecs": ["k4v4"], "pool": "main", "budget_left": "100",
-                "holders": "pool main", "model": "small"},
+                "holders": "pool main", "per_layer": True, "model": "small"},
 }
 
 ANSWERS = {
     "ok": {"agents": ["a01"], "version": 1},
     "welcome": {"runtime": 10, "version": "0.1.0"},
     "pool_ready": {**_POOL, "version": 1, "tokens": 9, "bytes": 4096, "bits_per_element": 4.25,
-                   "elements": 7710, "segments": 1, "prefill_tokens": 9, "prefill_seconds": 0.5},
+                   "elements": 7710, "segments": 1, "prefill_tokens": 9, "prefill_seconds": 0.5,
+                   "widened_planes": 1, "layers": [OBJECTS["layer_stats"]]},
     "pool_dropped": {**_POOL, "version": 1, "leases": 0, "reason": "asked"},
     "committed": {**_POOL, "version": 2, "agent": "a01", "pid": 12, "turn_tokens": 20,
                   "tokens": 29, "bytes": 8192, "segments": 2, "prefill_tokens": 0,
@@ -109,7 +115,7 @@ INNER = {
     "drop_job": {"job": "1"},
     "tokens": {"job": "1", "count": 9},
     "segment": {"job": "1", "codec": "k4v4", "tokens": 9, "bytes": 4096, "bits_per_element": 4.25,
-                "seconds": 0.5},
+                "seconds": 0.5, "layers": [OBJECTS["layer_stats"]]},
 }
 
 REPORTS = {
