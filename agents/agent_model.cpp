@@ -23,16 +23,6 @@ AgentModel::AgentModel(std::unique_ptr<Model> loaded, const KernelChoice& chosen
       team(n_threads),
       decoder(image, kernels, team) {}
 
-namespace {
-
-// Byte permutations (VBMI) help attention only: the products of that level are the one below's.
-Result<KernelChoice> choose_matrix_kernels(const std::string& isa) {
-  if (isa == kFp32Kernels.name) return KernelChoice{kFp32Kernels, {}};
-  return choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
-}
-
-}  // namespace
-
 Result<std::unique_ptr<AgentModel>> load_agent_model(UniqueFd image, unsigned n_threads,
                                                      const std::string& isa) {
   auto model = load_model(std::move(image));

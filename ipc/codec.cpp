@@ -141,6 +141,13 @@ bool is_rotated(PlaneCodec codec) {
 
 uint32_t sink_rows(PlaneCodec codec) { return is_rotated(codec) ? kSinkTokens : 0; }
 
+bool is_coarse(const CodecSpec& codec) {
+  const auto at_most = [](PlaneCodec plane, int bits) {
+    return is_rotated(plane) && code_bits(plane) <= bits;
+  };
+  return at_most(codec.k, 4) || at_most(codec.v, 3) || codec.v == PlaneCodec::paper_v3;
+}
+
 std::span<const float> code_book(int bits) {
   switch (bits) {
     case 2:

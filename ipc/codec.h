@@ -48,6 +48,10 @@ int code_bits(PlaneCodec codec);       // 2..8 for rot<b>, 0 otherwise
 bool is_rotated(PlaneCodec codec);     // rot<b>
 uint32_t sink_rows(PlaneCodec codec);  // kSinkTokens for rot<b>, 0 for the others
 
+// Whether a codec costs so much (a KLD of 1e-3 and more) that what bfloat16 costs a prefill's
+// attention (4e-5) is less than a tenth of it: K of 4 bits and fewer, or V of 3 and fewer.
+bool is_coarse(const CodecSpec& codec);
+
 // Code points in ascending order, [2^bits]: Lloyd-Max of N(0,1) for bits 2..6. For 8: (i - 128).
 std::span<const float> code_book(int bits);
 

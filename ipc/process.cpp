@@ -85,6 +85,19 @@ void kill_and_reap(pid_t pid) {
   }
 }
 
+// This process's, and the defaults whose names are not in it.
+std::vector<char*> environment_vector(const std::vector<std::string>& defaults) {
+  std::vector<char*> all;
+  for (char** setting = environ; *setting != nullptr; ++setting) all.push_back(*setting);
+  for (const std::string& setting : defaults) {
+    if (::getenv(setting.substr(0, setting.find('=')).c_str()) == nullptr) {
+      all.push_back(const_cast<char*>(setting.c_str()));  // posix_spawn does not write to it
+    }
+  }
+  all.push_back(nullptr);
+  return all;
+}
+
 }  // namespace
 
 std::string describe(const ExitState& state) {
@@ -94,7 +107,7 @@ std::string describe(const ExitState& state) {
 }
 
 Result<Child> Child::start(const std::string& program, const std::vector<std::string>& arguments,
-                           const std::string& log_path) {
+                           const std::string& log_path, const std::vector<std::string>& defaults) {
   if (program.empty() || program.front() != '/') {
     return fail(ErrorCode::io, cat("'", program, "' is not an absolute path of a program"),
                 program);
@@ -105,9 +118,10 @@ Result<Child> Child::start(const std::string& program, const std::vector<std::st
   reset_signals(setup);
   set_files(setup, log->get());
   std::vector<char*> argv = argument_vector(program, arguments);
+  std::vector<char*> environment = environment_vector(defaults);
   Child child;
   const int error = ::posix_spawn(&child.pid_, program.c_str(), &setup.actions, &setup.attributes,
-                                  argv.data(), environ);
+                                  argv.data(), environment.data());
   if (error != 0) {
     child.pid_ = -1;
     return fail_errno(cat("start ", program), error);

@@ -22,9 +22,11 @@ std::string describe(const ExitState& state);  // "exit code 3", "killed by sign
 class Child {
  public:
   // posix_spawn of an absolute path; log_path (if not empty) takes stdout and stderr, appended.
-  // The child gets SIGTERM's default action and an empty signal mask.
+  // The child gets SIGTERM's default action and an empty signal mask. defaults: "NAME=value" of
+  // the environment, where the name is not set there yet.
   static Result<Child> start(const std::string& program, const std::vector<std::string>& arguments,
-                             const std::string& log_path = "");
+                             const std::string& log_path = "",
+                             const std::vector<std::string>& defaults = {});
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }  // readable once the child has ended
   // Reaps if ended; nullopt while it runs.

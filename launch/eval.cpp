@@ -6,6 +6,7 @@
 #include <iomanip>
 #include <iostream>
 
+#include "ipc/codec.h"
 #include "launch/eval_arithmetic.h"
 #include "launch/eval_layers.h"
 #include "launch/eval_metrics.h"
@@ -31,22 +32,33 @@ CodecRun run_of(const std::string& codec) {
   return run;
 }
 
-std::vector<std::string> codecs_of(const std::vector<CodecRun>& runs) {
-  std::vector<std::string> codecs;
-  for (const CodecRun& run : runs) codecs.push_back(run.codec);
-  return codecs;
+bool is_coarse_run(const CodecRun& run) {
+  const auto codec = parse_codec(run.codec);
+  return codec && is_coarse(*codec);
 }
 
-// Encodes the window's prefix by each codec.
-Status make_pools(Client& client, const EvalPrefill& prefill, std::vector<CodecRun>& runs,
+void take_pool(EvalPool& pool, bool per_layer, CodecRun& run) {
+  run.bits = pool.bits_per_element;
+  run.widened += pool.widened_planes;
+  if (per_layer) run.layers = std::move(pool.layers);
+}
+
+// Encodes the window's prefix by each codec. Coarse ones apart from the others: together, all would
+// be prefilled as the finest needs it.
+Status make_pools(Client& client, EvalPrefill prefill, std::vector<CodecRun>& runs,
                   ProgressLine& line) {
-  auto pools = eval_prefill(client, prefill, line);
-  if (!pools) return pass(pools);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    EvalPool& pool = (*pools)[i];
-    runs[i].bits = pool.bits_per_element;
-    runs[i].widened += pool.widened_planes;
-    if (prefill.per_layer) runs[i].layers = std::move(pool.layers);
+  for (const bool coarse : {false, true}) {
+    prefill.codecs.clear();
+    for (const CodecRun& run : runs) {
+      if (is_coarse_run(run) == coarse) prefill.codecs.push_back(run.codec);
+    }
+    if (prefill.codecs.empty()) continue;
+    auto pools = eval_prefill(client, prefill, line);
+    if (!pools) return pass(pools);
+    auto pool = pools->begin();
+    for (CodecRun& run : runs) {
+      if (is_coarse_run(run) == coarse) take_pool(*pool++, prefill.per_layer, run);
+    }
   }
   return {};
 }
@@ -56,8 +68,7 @@ Status run_window(Client& client, uint32_t window, std::span<const uint32_t> tok
   ProgressLine line;
   const std::string name = cat("window", window);
   const auto forced = tokens.subspan(kEvalPrefix, kEvalForced);
-  const EvalPrefill prefill{name, tokens.first(kEvalPrefix), codecs_of(runs),
-                            per_layer && window == 0};
+  const EvalPrefill prefill{name, tokens.first(kEvalPrefix), {}, per_layer && window == 0};
   if (auto made = make_pools(client, prefill, runs, line); !made) return made;
   auto base = eval_score(client, cat(name, "-", kEvalBaseline), forced, line);
   if (!base) return pass(base);

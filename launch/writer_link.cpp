@@ -23,7 +23,9 @@ Status WriterLink::start() {
   if (!options_.image_cache.empty()) {
     arguments.insert(arguments.end(), {"--image-cache", options_.image_cache});
   }
-  auto child = Child::start(options_.program, arguments);
+  // libtorch's threads sleep when they wait: spinning takes the cores of the writer's own threads
+  // and of the agents.
+  auto child = Child::start(options_.program, arguments, "", {"OMP_WAIT_POLICY=passive"});
   if (!child) return pass(child);
   child_ = std::move(*child);
   return {};

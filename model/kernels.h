@@ -73,6 +73,10 @@ struct KernelChoice {
 Result<KernelChoice> choose_kernels(std::string_view force = "",
                                     std::span<const Kernels> sets = kernel_sets());
 
+// The same by the name of a level of instructions, which may be attention's ("avx512vbmi" helps
+// attention only), or kFp32Kernels.
+Result<KernelChoice> choose_matrix_kernels(const std::string& isa);
+
 // Activations as they are, weights dequantised: what rounding to 16 bits is measured against. Slow,
 // and never chosen by itself.
 inline constexpr Kernels kFp32Kernels{"fp32",     quantise_ref, matmul_fp32,

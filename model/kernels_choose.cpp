@@ -169,4 +169,9 @@ Result<KernelChoice> choose_kernels(std::string_view force, std::span<const Kern
               std::string(force), names_of(sets));
 }
 
+Result<KernelChoice> choose_matrix_kernels(const std::string& isa) {
+  if (isa == kFp32Kernels.name) return KernelChoice{kFp32Kernels, {}};
+  return choose_kernels(isa == "avx512vbmi" ? "avx512" : isa);
+}
+
 }  // namespace polykv

@@ -1,5 +1,5 @@
-// Only this file and prefill_*.cpp see libtorch. It is used for large matrix products and for
-// attention; norms, RoPE and sums are our own loops. Its exceptions stop in prefill().
+// Only this file and prefill_*.cpp see libtorch. It is used for attention and for products with
+// weights that are not packed; the rest are our own loops. Its exceptions stop in prefill().
 #include "model/prefill.h"
 
 #include <ATen/Context.h>
@@ -13,14 +13,17 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "model/heads.h"
 #include "model/kernels.h"
 #include "model/prefill_attend.h"
+#include "model/prefill_packed.h"
 #include "model/prefill_split.h"
 #include "model/residual.h"
 #include "model/rope.h"
 #include "model/threads.h"
+#include "model/weight_layout.h"
 
 namespace polykv {
 namespace {
@@ -34,6 +37,12 @@ at::Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); 
 at::Tensor halves(at::IntArrayRef shape) { return at::empty(shape, at::kBFloat16); }
 uint16_t* bits(const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); }
 float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+
+AttentionPrecision attention_precision(PrefillPrecision precision) {
+  if (precision == PrefillPrecision::f32 || !can_split()) return AttentionPrecision::f32;
+  const bool fast = precision == PrefillPrecision::fast;
+  return fast ? AttentionPrecision::bfloat16 : AttentionPrecision::halves;
+}
 
 class Pass {
  public:
@@ -57,6 +66,7 @@ class Pass {
   void attend(uint32_t index, at::Tensor rows);
   void add_rows(const at::Tensor& y, int64_t first, const float* post_norm);
   void feed_forward(const LayerWeights& layer);
+  void feed_forward_plain(const LayerWeights& layer);
   void write_logits();
 
   const ModelImage& image_;
@@ -64,7 +74,9 @@ class Pass {
   const ModelConfig& config_;
   ThreadTeam team_;
   LayerRopes ropes_;
-  bool split_;
+  bool split_;  // can and may take bfloat16 halves
+  AttentionPrecision attention_;
+  std::optional<PackedProducts> packed_;  // can and may take packed weights as they are
   int64_t n_, past_, d_, kv_heads_, head_dim_;
   std::vector<float> cos_, sin_;   // [ropes, past + n, head_dim / 2]
   std::vector<uint32_t> sampled_;  // tokens whose queries are handed over
@@ -78,7 +90,8 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       config_(image.config()),
       team_(n_threads),
       ropes_(config_),
-      split_(job.precision == PrefillPrecision::best && can_split()),
+      split_(job.precision != PrefillPrecision::f32 && can_split()),
+      attention_(attention_precision(job.precision)),
       n_(static_cast<int64_t>(job.tokens.size())),
       past_(job.past_tokens),
       d_(config_.d_model),
@@ -90,6 +103,9 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       k_(floats({past_ + n_, kv_heads_, head_dim_})),
       v_(floats({past_ + n_, kv_heads_, head_dim_})) {
   make_angles();
+  if (job.precision != PrefillPrecision::f32 && job.kernels != nullptr) {
+    packed_.emplace(*job.kernels, team_, config_);
+  }
 }
 
 void Pass::make_angles() {
@@ -167,6 +183,11 @@ at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& w) {
 }
 
 at::Tensor Pass::product(const at::Tensor& x, const Weight& w) {
+  if (packed_ && is_packed(w)) {
+    at::Tensor y = floats({x.size(0), w.n_rows});
+    packed_->multiply(w, data(x), static_cast<uint32_t>(x.size(0)), data(y));
+    return y;
+  }
   return linear(x, weight_rows(w, 0, w.n_rows));
 }
 
@@ -244,7 +265,7 @@ void Pass::attend(uint32_t index, at::Tensor rows) {
   const LayerWeights& layer = image_.layer(index);
   rotate(index, data(rows), config_.n_heads, job_.past_tokens);
   prefill_attend({.team = team_,
-                  .split = split_,
+                  .precision = attention_,
                   .n = n_,
                   .past = past_,
                   .n_kv_heads = kv_heads_,
@@ -270,6 +291,13 @@ void Pass::add_rows(const at::Tensor& y, int64_t first, const float* post_norm) 
 
 void Pass::feed_forward(const LayerWeights& layer) {
   norm(layer.ffn_norm);
+  if (!packed_ || !PackedProducts::takes_feed_forward(layer)) return feed_forward_plain(layer);
+  at::Tensor y = floats({n_, d_});
+  packed_->feed_forward(layer, data(normed_), static_cast<uint32_t>(n_), data(y));
+  add_rows(y, 0, layer.ffn_post_norm);
+}
+
+void Pass::feed_forward_plain(const LayerWeights& layer) {
   const at::Tensor gate = weight_rows(layer.w_gate, 0, layer.w_gate.n_rows);
   const at::Tensor up = weight_rows(layer.w_up, 0, layer.w_up.n_rows);
   const at::Tensor down = weight_rows(layer.w_down, 0, layer.w_down.n_rows);

@@ -1,7 +1,8 @@
-// Layer-major prefill by libtorch: all new tokens go through layer l before layer l+1 starts. Peak
-// memory, whatever the model's depth: one layer of dequantised weights, one layer of K/V (of the
-// past too) and activations of about n x (4 d_model) + 2,048 x (2 d_ff) floats. Where products are
-// taken in bfloat16 halves, 1,024 x d_ff and one KV head's 3 x n x (group + 1) x head_dim more.
+// Layer-major prefill: all new tokens go through layer l before layer l+1 starts. Peak memory,
+// whatever the model's depth: one layer of K/V (of the past too), activations of about
+// n x (4 d_model) floats, and for each thread 128 x (3 d_ff) of them. Where weights are not packed,
+// or in f32, one layer of them dequantised and 2,048 x (2 d_ff) floats more. Attention in bfloat16
+// halves: one KV head's 3 x n x (group + 1) x head_dim; in bfloat16, a third of that for each head.
 #pragma once
 
 #include <functional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "model/image.h"
+#include "model/kernels.h"
 
 namespace polykv {
 
@@ -27,9 +29,11 @@ struct LayerKv {
 inline constexpr uint32_t kQueryTokens = 32;  // at most
 std::vector<uint32_t> query_tokens(uint32_t n_tokens);
 
-// best: where the processor has AMX, operands are sums of two bfloat16 and attention's weights and
-// results are rounded to bfloat16: a KLD of 4e-6, of 1e-11 in f32. f32: everywhere.
-enum class PrefillPrecision { best, f32 };
+// f32:  products and attention by libtorch in f32, everywhere.
+// best: products with packed weights by the decoder's kernels, on them as they lie; where the
+//       processor has AMX, attention and other products on sums of two bfloat16: a KLD of 4e-6.
+// fast: there, attention in bfloat16: 4e-5, a thirtieth of what codecs of 4 bits and fewer cost.
+enum class PrefillPrecision { f32, best, fast };
 
 struct PrefillJob {
   std::span<const uint32_t> tokens;  // [n_tokens] new tokens
@@ -41,6 +45,7 @@ struct PrefillJob {
   std::function<Status(const LayerKv&)> layer_done;           // an error ends the prefill
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers; may be empty
   PrefillPrecision precision = PrefillPrecision::best;
+  const Kernels* kernels = nullptr;  // for packed weights; null: these by libtorch, too
   std::vector<float>* logits =
       nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
 };

@@ -35,6 +35,9 @@ class LayerPass {
   void run();
 
  private:
+  at::ScalarType type() const {
+    return l_.precision == AttentionPrecision::bfloat16 ? at::kBFloat16 : at::kFloat;
+  }
   bool whole() const { return l_.past == 0 && (l_.window == 0 || l_.n <= l_.window); }
   int64_t n_keys(const Chunk& c) const { return l_.past + c.end - c.first; }
   at::Tensor mask(const Chunk& c) const;
@@ -65,6 +68,7 @@ at::Tensor LayerPass::mask(const Chunk& c) const {
 at::Tensor LayerPass::shared(float* all, const Chunk& c) const {
   return at::from_blob(all, {l_.past + l_.n, l_.n_kv_heads, l_.head_dim}, at::kFloat)
       .narrow(0, c.first, n_keys(c))
+      .to(type())
       .permute({1, 0, 2})
       .unsqueeze(1)
       .expand({l_.n_kv_heads, l_.group, n_keys(c), l_.head_dim});
@@ -76,9 +80,9 @@ void LayerPass::attend(const Chunk& c) const {
   const int64_t n = c.end - c.begin, width = l_.n_kv_heads * l_.group * l_.head_dim;
   const at::Tensor rows = at::from_blob(l_.rows + c.begin * width,
                                         {n, l_.n_kv_heads, l_.group, l_.head_dim}, at::kFloat);
-  const std::optional<at::Tensor> seen = whole() ? std::nullopt : std::optional(mask(c));
+  const std::optional<at::Tensor> seen = whole() ? std::nullopt : std::optional(mask(c).to(type()));
   const at::Tensor out = at::scaled_dot_product_attention(
-      rows.permute({1, 2, 0, 3}), shared(l_.k, c), shared(l_.v, c), seen, 0.0, whole());
+      rows.to(type()).permute({1, 2, 0, 3}), shared(l_.k, c), shared(l_.v, c), seen, 0.0, whole());
   rows.copy_(out.permute({2, 0, 1, 3}));
 }
 
@@ -131,7 +135,7 @@ void LayerPass::run() {
   for (int64_t begin = 0; begin < l_.n; begin += chunk) {
     const int64_t before = l_.window == 0 ? 0 : l_.past + begin + 1 - l_.window;
     const Chunk c{begin, std::min(l_.n, begin + chunk), std::max<int64_t>(before, 0)};
-    if (l_.split) {
+    if (l_.precision == AttentionPrecision::halves) {
       attend_split(c);
     } else {
       attend(c);

@@ -7,9 +7,12 @@
 
 namespace polykv {
 
+// halves: of bfloat16 (model/prefill_split.h). The latter two where can_split().
+enum class AttentionPrecision { f32, halves, bfloat16 };
+
 struct PrefillAttention {
   ThreadTeam& team;
-  bool split;       // in bfloat16 halves (model/prefill_split.h)
+  AttentionPrecision precision;
   int64_t n, past;  // new tokens, and those before them
   int64_t n_kv_heads, group, head_dim;
   int64_t window;  // tokens that one sees, itself included; 0: all. What no one sees is not read

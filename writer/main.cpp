@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "ipc/command_line.h"
+#include "ipc/log.h"
 #include "writer/writer.h"
 
 namespace {
@@ -11,6 +12,19 @@ polykv::Status serve(const std::string& runtime, polykv::WriterOptions options) 
   auto socket = polykv::FdSocket::connect(runtime + "/fd");
   if (!socket) return polykv::pass(socket);
   return polykv::Writer(std::move(*socket), std::move(options)).serve();
+}
+
+// The decoder's kernels for packed weights, where this processor has faster ones than libtorch's.
+polykv::Status choose_kernels(const std::string& isa, polykv::WriterOptions& options) {
+  auto chosen = polykv::choose_matrix_kernels(isa);
+  if (!chosen) return polykv::pass(chosen);
+  for (const std::string_view name : chosen->refused) {
+    polykv::log_line(polykv::LogLevel::warning,
+                     polykv::cat("kernels '", name, "' failed their self-test and are not used"));
+  }
+  const std::string_view name = chosen->set.name;
+  if (name == "amx" || name == "avx512") options.kernels = chosen->set;
+  return {};
 }
 
 }  // namespace
@@ -28,7 +42,11 @@ int main(int argc, char** argv) {
   line.text("--image-cache", options.image_cache,
             "Directory that keeps packed models for the next start; default: none",
             polykv::Wanted::optional, "POLYKV_IMAGE_CACHE");
+  std::string isa;
+  line.text("--isa", isa, "Force kernels by name (ref, avx2, avx512, avx512vbmi, amx)",
+            polykv::Wanted::optional, "POLYKV_ISA");
   if (const auto code = line.parse(argc, argv)) return *code;
   line.start_log("writer", polykv::LogLevel::info);
+  if (auto chosen = choose_kernels(isa, options); !chosen) return polykv::exit_code(chosen);
   return polykv::exit_code(serve(line.runtime(), std::move(options)));
 }

@@ -78,6 +78,11 @@ void decode_past(const SegmentJob& job, const Rope& rope, ThreadTeam& team, cons
   }
 }
 
+PrefillPrecision precision_of(const SegmentJob& job) {
+  const bool coarse = std::ranges::all_of(job.codecs, is_coarse);
+  return coarse && job.precision == PrefillPrecision::best ? PrefillPrecision::fast : job.precision;
+}
+
 }  // namespace
 
 Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const SegmentJob& job) {
@@ -89,7 +94,7 @@ Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const 
   PrefillJob prefill_job;
   prefill_job.tokens = job.tokens;
   prefill_job.past_tokens = past_tokens(job);
-  prefill_job.precision = job.precision;
+  prefill_job.precision = precision_of(job);
   prefill_job.past = [&](uint32_t layer, float* k, float* v) {
     decode_past(job, ropes.of(layer), team, {layer, k, v});
   };
@@ -98,6 +103,7 @@ Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const 
     return job.go_on ? job.go_on() : Status();
   };
   prefill_job.progress = job.progress;
+  prefill_job.kernels = job.kernels;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);
   return std::move(*encoders).seal();
 }

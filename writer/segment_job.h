@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/kernels.h"
 #include "model/prefill.h"
 #include "writer/encoders.h"
 
@@ -21,7 +22,8 @@ struct SegmentJob {
   std::string holders;     // who holds the memory now, for the refusal's sentence
   bool per_layer = false;  // measure each layer, for eval
   unsigned n_threads = 1;
-  PrefillPrecision precision = PrefillPrecision::best;
+  PrefillPrecision precision = PrefillPrecision::best;        // best: or fast, where all are coarse
+  const Kernels* kernels = nullptr;                           // for packed weights; null: libtorch
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers
   std::function<Status()> go_on;  // asked after every layer, if set: its error ends the job
 };

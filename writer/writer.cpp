@@ -219,6 +219,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
   if (auto ok = check_job(*job, model_->image); !ok) return ok;
   const Clock::time_point start = Clock::now();
   job->n_threads = options_.n_threads;
+  if (options_.kernels) job->kernels = &*options_.kernels;
   job->progress = [&](uint32_t done, uint32_t all) {
     Message message("progress");
     const double tokens = static_cast<double>(job->tokens.size()) * done / all;

@@ -11,10 +11,12 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "ipc/fd_socket.h"
 #include "ipc/message.h"
+#include "model/kernels.h"
 #include "model/model.h"
 #include "writer/image_maker.h"
 
@@ -22,6 +24,7 @@ namespace polykv {
 
 struct WriterOptions {
   unsigned n_threads = 2;
+  std::optional<Kernels> kernels = {};  // for packed weights; none: libtorch
   std::string model = {};        // whose writer this is, in the runtime; "" = the first one's
   std::string chat_format = {};  // "" = the one that the model's file says
   std::string image_cache = {};  // directory that keeps packed images; "" = none

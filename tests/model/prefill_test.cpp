@@ -29,27 +29,39 @@ struct Bounds {
   double decoder_kld;                     // its activations have 16 bits
   double decoder_kv;
   double pieces_kld, pieces_kv;
+  bool packed = false;  // packed weights by the decoder's kernels
 };
 // f32: rounding alone. best: a tenth of the codec's median KLD would be 1.3e-4, and K and V are
 // rounded to 4 bits afterwards.
 constexpr Bounds kF32{PrefillPrecision::f32, 1e-9, 1e-9, 0.998, 5e-7, 1e-2, 1e-9, 5e-3};
 constexpr Bounds kBest{PrefillPrecision::best, 1e-5, 3e-5, 0.995, 3e-5, 0.1, 3e-5, 0.1};
+constexpr Bounds kPacked{PrefillPrecision::best, 1e-5, 3e-5, 0.995, 3e-5, 0.1, 3e-5, 0.1, true};
+constexpr Bounds kFast{PrefillPrecision::fast, 1.3e-4, 5e-4, 0.98, 1.3e-4, 1, 5e-4, 1, true};
+
+const Kernels& kernels() {
+  static const KernelChoice chosen = *choose_kernels();
+  return chosen.set;
+}
 
 class Prefills : public testing::TestWithParam<Bounds> {
  protected:
   void SetUp() override {
     POLYKV_NEEDS_MODEL();
-    if (GetParam().precision == PrefillPrecision::best && !can_split()) {
+    if (GetParam().precision == PrefillPrecision::best && !GetParam().packed && !can_split()) {
       GTEST_SKIP() << "no AMX here, or libtorch lacks the product for it: the best is f32";
+    }
+    if (GetParam().packed && kernels().name == "ref") {
+      GTEST_SKIP() << "no AVX2 here: the writer leaves packed weights to libtorch";
     }
   }
 };
 
 // A job that keeps all K and V.
 PrefillJob job_for(std::span<const uint32_t> tokens, Kept& kept, std::vector<float>* logits,
-                   PrefillPrecision precision = PrefillPrecision::f32) {
+                   const Bounds& bounds = kF32) {
   PrefillJob job;
-  job.precision = precision;
+  job.precision = bounds.precision;
+  if (bounds.packed) job.kernels = &kernels();
   job.tokens = tokens;
   job.logits = logits;
   const ModelConfig& config = real_model()->config();
@@ -96,8 +108,7 @@ TEST_P(Prefills, PredictsWhatAnIndependentImplementationPredicts) {
   const Bounds& bounds = GetParam();
   Kept kept;
   std::vector<float> logits;
-  ASSERT_TRUE(
-      prefill(*real_model(), job_for(fixture().window(), kept, &logits, bounds.precision), 2));
+  ASSERT_TRUE(prefill(*real_model(), job_for(fixture().window(), kept, &logits, bounds), 2));
   const test::Agreement found = test::compare(fixture(), logits);
   std::printf("KLD median %.3g mean %.3g, top-1 same %.4f\n", found.median_kld, found.mean_kld,
               found.same_top);
@@ -112,10 +123,9 @@ TEST_P(Prefills, GivesTheDecodersKeysValuesAndPredictions) {
   const auto tokens = fixture().window().first(64);
   Kept kept;
   std::vector<float> logits, native(tokens.size() * image.config().n_vocab);
-  ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits, bounds.precision), 2));
-  const Kernels kernels = choose_kernels()->set;
+  ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits, bounds), 2));
   ThreadTeam team(2);
-  Decoder decoder(image, kernels, team);
+  Decoder decoder(image, kernels(), team);
   test::PlainAttention attention(image.config());
   for (uint32_t at = 0; at < tokens.size(); at += 32) {
     decoder.step(tokens.subspan(at, 32), at, attention, 32, &native[at * image.config().n_vocab]);
@@ -135,10 +145,10 @@ TEST_P(Prefills, AfterAPastGivesTheSameAsInOnePiece) {
   const auto tokens = std::span(fixture().tokens).first(900);
   Kept whole, first, second;
   std::vector<float> logits, after;
-  ASSERT_TRUE(prefill(image, job_for(tokens, whole, &logits, bounds.precision), 2));
-  ASSERT_TRUE(prefill(image, job_for(tokens.first(300), first, nullptr, bounds.precision), 2));
+  ASSERT_TRUE(prefill(image, job_for(tokens, whole, &logits, bounds), 2));
+  ASSERT_TRUE(prefill(image, job_for(tokens.first(300), first, nullptr, bounds), 2));
   PrefillJob job = job_for(tokens.subspan(300), second, &after,
-                           bounds.precision);  // more than one chunk of queries
+                           bounds);  // more than one chunk of queries
   attach_past(job, first, 300);
   ASSERT_TRUE(prefill(image, job, 2));
   const uint32_t n_vocab = image.config().n_vocab;
@@ -171,16 +181,20 @@ TEST_P(Prefills, RoundToWhatTheyPromise) {
   Kept exact, kept;
   std::vector<float> reference, logits;
   ASSERT_TRUE(prefill(image, job_for(tokens, exact, &reference), 2));
-  ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits, bounds.precision), 2));
+  ASSERT_TRUE(prefill(image, job_for(tokens, kept, &logits, bounds), 2));
   const double kld = test::compare(reference, logits, image.config().n_vocab).median_kld;
   std::printf("KLD to f32: median %.3g\n", kld);
   EXPECT_LE(kld, bounds.median_kld);
   EXPECT_EQ(kept.k == exact.k, bounds.precision == PrefillPrecision::f32) << "which of them ran";
 }
 
-INSTANTIATE_TEST_SUITE_P(, Prefills, testing::Values(kF32, kBest), [](const auto& tested) {
-  return tested.param.precision == PrefillPrecision::f32 ? "F32" : "Best";
-});
+INSTANTIATE_TEST_SUITE_P(, Prefills, testing::Values(kF32, kBest, kPacked, kFast),
+                         [](const auto& tested) {
+                           const Bounds& bounds = tested.param;
+                           if (bounds.precision == PrefillPrecision::f32) return "F32";
+                           if (bounds.precision == PrefillPrecision::fast) return "Fast";
+                           return bounds.packed ? "Packed" : "Best";
+                         });
 
 TEST(Prefill, SampledQueriesAreSpreadAndEndWithTheLastToken) {
   EXPECT_EQ(query_tokens(1), std::vector<uint32_t>{0});
