@@ -46,8 +46,8 @@ HEADERS_MAY_SHOW = {"GoogleTest"}  # test helpers are headers, too
 SYSTEM_HEADER = re.compile(
     r"[a-z_0-9]+"
     r"|(sys|linux|netinet|arpa|asm|bits)/[\w/]+\.h"
-    r"|(dirent|malloc|dlfcn|fcntl|poll|pthread|sched|signal|spawn|termios|unistd|fnmatch|glob|pwd|grp|"
-    r"getopt|time|syscall|elf|link|immintrin|x86intrin|cpuid|sanitizer/\w+)\.h")
+    r"|(dirent|dlfcn|fcntl|malloc|poll|pthread|sched|signal|spawn|termios|unistd|fnmatch|glob|pwd|"
+    r"grp|getopt|time|syscall|elf|link|immintrin|x86intrin|cpuid|sanitizer/\w+)\.h")
 
 
 def _banned(*parts):
