@@ -88,6 +88,11 @@ Status read_query_factor(const Parameters& file, ModelConfig& config) {
   } else if (file.has(kScalar)) {
     auto said = file.number(kScalar);
     if (!said) return pass(said);
+    if (!(*said > 0)) {
+      return fail(ErrorCode::bad_model_file,
+                  cat(file.place(), ": ", file.name_of(kScalar), " is ", *said, ", wanted above 0"),
+                  cat(*said));
+    }
     scalar = *said;
   }
   config.query_factor = static_cast<float>(std::sqrt(config.head_dim / scalar));

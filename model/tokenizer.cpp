@@ -128,7 +128,8 @@ std::string_view Tokenizer::bytes_of(uint32_t token) const {
 
 std::string_view Tokenizer::first_bytes_of(uint32_t token) const {
   const std::string_view bytes = bytes_of(token);
-  return state_->words ? state_->words->without_prefix(bytes, true) : bytes;
+  const bool plain = !bytes.empty() && state_->tables.kinds[token] != kKindUser;
+  return plain && state_->words ? state_->words->without_prefix(bytes, true) : bytes;
 }
 
 std::string Tokenizer::decode(std::span<const uint32_t> tokens) const {
@@ -137,9 +138,10 @@ std::string Tokenizer::decode(std::span<const uint32_t> tokens) const {
   bool begins = true;  // a run of plain text, which may have got a space
   for (const uint32_t token : tokens) {
     const std::string_view bytes = bytes_of(token);
-    const bool whole = begins && state_->words;
+    const bool user = !bytes.empty() && tables.kinds[token] == kKindUser;  // its spaces are its own
+    const bool whole = begins && !user && state_->words;
     out += whole ? state_->words->without_prefix(bytes, out.empty()) : bytes;
-    begins = bytes.empty() ? begins : tables.kinds[token] == kKindUser;
+    begins = bytes.empty() ? begins : user;
   }
   return out;
 }

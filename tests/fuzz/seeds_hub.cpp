@@ -142,6 +142,24 @@ void add_spoilt_folders(Seeds& seeds, const json& tokenizer, const std::string& 
   seeds.inputs["index_empty"] = folder(hub_config(), tokenizer, "{}", "", few);
 }
 
+// Gemma 3: windows with a RoPE of their own, norms that are stored less 1.
+void add_gemma(Seeds& seeds) {
+  const json config = json::parse(read_fixture("hub_gemma3/config.json"));
+  const json tokenizer = json::parse(read_fixture("hub_gemma3/tokenizer.json"));
+  const std::string weights = read_fixture("hub_gemma3/model.safetensors");
+  seeds.inputs["gemma"] = folder(config, tokenizer, "", "<start_of_turn>", weights);
+  const std::string few = safetensors({{"model.embed_tokens.weight", {928, 1}}});
+  const json within = {{"model_type", "gemma3"}, {"text_config", config}};
+  seeds.inputs["gemma_within"] = folder(within, tokenizer, "", "", few);
+  add_spoilt_fields(seeds, "gemma", config,
+                    [&](const json& it) { return folder(it, tokenizer, "", "", few); });
+  for (const char* family : {"qwen2", "mistral", "llama"}) {
+    json other = config;
+    other.update({{"model_type", family}, {"sliding_window", 7}, {"use_sliding_window", true}});
+    seeds.inputs[cat("windows_", family)] = folder(other, tokenizer, "", "", few);
+  }
+}
+
 }  // namespace
 
 void add_hub_seeds(AllSeeds& all) {
@@ -169,6 +187,7 @@ void add_hub_seeds(AllSeeds& all) {
   metaspace["normalizer"] = nullptr;
   metaspace["pre_tokenizer"] = {
       {"type", "Metaspace"}, {"prepend_scheme", "first"}, {"split", false}};
+  add_gemma(seeds);
   seeds.inputs["metaspace"] = folder(config, metaspace, "", "", rows);
   for (const json& names : {hub_config(), llama, llama["model"], spaced_tokenizer()}) {
     for (const auto& [name, value] : names.items()) seeds.words.push_back('"' + name + '"');

@@ -52,7 +52,12 @@ GgufWriter small_model(const std::string& family, GgufType type = GgufType::q4_0
     test::add_tensor(file, "blk.0.attn_k.bias", GgufType::f32, {kHead});
     test::add_tensor(file, "blk.0.attn_v.bias", GgufType::f32, {kHead});
   }
-  if (family == "qwen3") {
+  if (family == "gemma3") {
+    for (const char* name : {"post_attention_norm", "post_ffw_norm"}) {
+      test::add_tensor(file, cat("blk.0.", name, ".weight"), GgufType::f32, {kWidth});
+    }
+  }
+  if (family == "qwen3" || family == "gemma3") {
     test::add_tensor(file, "blk.0.attn_q_norm.weight", GgufType::f32, {kHead});
     test::add_tensor(file, "blk.0.attn_k_norm.weight", GgufType::f32, {kHead});
   }
@@ -104,6 +109,26 @@ GgufWriter all_kinds() {
   test::add_tensor(file, "first", GgufType::f32, {2, 2, 1, 1});
   test::add_tensor(file, "second", GgufType::q8_0, {32});
   return file;
+}
+
+// Windows of some of three layers: in a pattern that runs, in others, and in lists of other lengths.
+void add_windows(Seeds& seeds, const std::string& family) {
+  size_t n = 0;
+  for (const std::vector<int32_t>& layers :
+       {std::vector<int32_t>{1, 1, 1}, {1, 1, 0}, {0, 0, 0}, {1, 0, 0}, {1, 1}, {2, 5, 9}}) {
+    GgufWriter file = small_model(family);
+    file.remove(family + ".block_count");
+    file.u32(family + ".block_count", 3);
+    file.u32(family + ".attention.sliding_window", 7);
+    file.i32s(family + ".attention.sliding_window_pattern", layers);
+    seeds.inputs[cat(family, "_windows_", n++)] = file.bytes();
+  }
+  for (const uint32_t period : {0U, 1U, 2U, UINT32_MAX}) {
+    GgufWriter file = small_model(family);
+    file.u32(family + ".attention.sliding_window", 7);
+    file.u32(family + ".attention.sliding_window_pattern", period);
+    seeds.inputs[cat(family, "_period_", n++)] = file.bytes();
+  }
 }
 
 // Each key left out, and as another type or an absurd number; and keys that files may have besides.
@@ -194,7 +219,8 @@ void add_gguf(AllSeeds& all) {
   seeds.inputs["spaced"] = spaced.bytes();
   add_spoilt_keys(seeds, "llama", small_model("llama"));
   add_spoilt_keys(seeds, "spaced", spaced);
-  for (const char* family : {"llama", "qwen2", "qwen3"}) add_other_keys(seeds, family);
+  for (const char* family : {"llama", "qwen2", "qwen3", "gemma3"}) add_other_keys(seeds, family);
+  for (const char* family : {"llama", "qwen2", "gemma3"}) add_windows(seeds, family);
   rope.tensors.back().type = static_cast<uint32_t>(GgufType::f16);
   seeds.inputs["rope_f16"] = rope.bytes();
   rope.tensors.back().type = static_cast<uint32_t>(GgufType::f32);

@@ -52,15 +52,15 @@ std::unique_ptr<Kind> make_kind(VocabTables vocab) {
 // In the order of their names.
 const std::vector<std::unique_ptr<Kind>>& kinds() {
   static const auto all = [] {
+    const std::string kFixtures = POLYKV_SOURCE_DIR "/tests/fixtures";
     std::vector<std::filesystem::path> paths;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(POLYKV_SOURCE_DIR "/tests/fixtures")) {
+    for (const auto& entry : std::filesystem::directory_iterator(kFixtures)) {
       if (entry.path().filename().string().starts_with("vocab_")) paths.push_back(entry.path());
     }
     std::ranges::sort(paths);
     std::vector<std::unique_ptr<Kind>> out;
     for (const auto& path : paths) out.push_back(make_kind(read_vocabulary(path)));
-    out.push_back(make_kind(read_vocabulary(paths.front(), "smollm")));
+    out.push_back(make_kind(read_vocabulary(kFixtures + "/vocab_gpt2.json", "smollm")));
     return out;
   }();
   return all;
