@@ -111,7 +111,7 @@ GgufWriter all_kinds() {
   return file;
 }
 
-// Windows of some of three layers: in a pattern that runs, in others, and in lists of other lengths.
+// Windows of some of three layers: in a pattern that runs, in others, and lists of other lengths.
 void add_windows(Seeds& seeds, const std::string& family) {
   size_t n = 0;
   for (const std::vector<int32_t>& layers :

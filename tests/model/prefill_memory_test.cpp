@@ -77,7 +77,7 @@ void expect_stated_peak(const Form& form) {
     const uint64_t wanted = stated(test::real_model()->config(), n, form);
     std::printf("%u tokens: peak %.1f MB, stated %.1f MB\n", n, static_cast<double>(peak) / 1e6,
                 static_cast<double>(wanted) / 1e6);
-    EXPECT_LE(peak, wanted + 24'000'000) << "what libraries and allocators need beside it";
+    EXPECT_LE(peak, wanted + 32'000'000) << "what libraries and allocators need beside it";
     EXPECT_GE(peak, wanted / 3) << "the measure measures";
   }
 }
