@@ -63,7 +63,7 @@ class Pass {
   at::Tensor queries(const LayerWeights& layer, const at::Tensor& normed);
   at::Tensor query_sample(uint32_t index, const at::Tensor& q);
   Status hand_over(uint32_t index, const at::Tensor& q);
-  void attend(uint32_t index, at::Tensor rows);
+  void attend(uint32_t index, const at::Tensor& rows);
   void add_rows(const at::Tensor& y, int64_t first, const float* post_norm);
   void feed_forward(const LayerWeights& layer);
   void feed_forward_plain(const LayerWeights& layer);
@@ -261,7 +261,7 @@ Status Pass::hand_over(uint32_t index, const at::Tensor& q) {
 }
 
 // rows: the layer's queries, not yet rotated.
-void Pass::attend(uint32_t index, at::Tensor rows) {
+void Pass::attend(uint32_t index, const at::Tensor& rows) {
   const LayerWeights& layer = image_.layer(index);
   rotate(index, data(rows), config_.n_heads, job_.past_tokens);
   prefill_attend({.team = team_,
@@ -336,7 +336,8 @@ Status Pass::run() {
     at::Tensor q = goes_on ? queries(image_.layer(layer), normed_) : at::Tensor();
     if (Status done = hand_over(layer, q); !done) return done;
     if (goes_on) {
-      attend(layer, std::move(q));
+      attend(layer, q);
+      q.reset();  // not beside the feed-forward's
       feed_forward(image_.layer(layer));
     }
     if (job_.progress) job_.progress(layer + 1, config_.n_layers);

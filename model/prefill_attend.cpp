@@ -44,7 +44,7 @@ class LayerPass {
   at::Tensor shared(float* all, const Chunk& c) const;
   void attend(const Chunk& c) const;
   void attend_split(const Chunk& c) const;
-  at::Tensor split_head(float* all, int64_t head, const Chunk& c) const;
+  at::Tensor split_head(const float* all, int64_t head, const Chunk& c) const;
   void join(const at::Tensor& out, float* rows) const;
 
   const PrefillAttention& l_;
@@ -87,7 +87,7 @@ void LayerPass::attend(const Chunk& c) const {
 }
 
 // Keys or values of one head for all queries of its group: [1, group, keys, 3 head_dim].
-at::Tensor LayerPass::split_head(float* all, int64_t head, const Chunk& c) const {
+at::Tensor LayerPass::split_head(const float* all, int64_t head, const Chunk& c) const {
   at::Tensor out = at::empty({n_keys(c), 3 * l_.head_dim}, at::kBFloat16);
   const int64_t stride = l_.n_kv_heads * l_.head_dim;
   split_keys(l_.team,

@@ -69,7 +69,9 @@ struct Case {
   uint32_t n_private;
 };
 
-void PrintTo(const Case& tested, std::ostream* to) { *to << "windows of " << tested.window; }
+std::ostream& operator<<(std::ostream& to, const Case& tested) {
+  return to << "windows of " << tested.window;
+}
 
 ModelConfig config_of(const Case& tested) {
   ModelConfig config = windowed_config(tested.window, tested.local_base);
