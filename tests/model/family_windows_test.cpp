@@ -176,7 +176,7 @@ const Refusal kRefusals[] = {
     {"Activation", with(hub("gemma3_text", 2), {{"hidden_activation", "relu"}}),
      ErrorCode::unsupported_model, "relu"},
     {"ScalarOfZero", with(hub("gemma3_text", 2), {{"query_pre_attn_scalar", 0}}),
-     ErrorCode::bad_model_file, "queries' factor"},
+     ErrorCode::bad_model_file, "query_pre_attn_scalar"},
     {"LocalScaling",
      with(hub("gemma3_text", 2),
           {{"rope_parameters", {{"sliding_attention", {{"rope_type", "linear"}, {"factor", 2}}}}}}),
