@@ -40,7 +40,8 @@ class PlainCpu(unittest.TestCase):
     def test_kernels_keep_their_promises(self):
         """The reference computes, and what the processor lacks is refused by name."""
         for program, tests in (
-                ("reader_attend_test", "Kernels/Attend.*/kernel0_k4v4:AttendKernels.*-*SetsWithAvx512*"),
+                ("reader_attend_test",
+                 "Kernels/Attend.*/kernel0_k4v4:AttendKernels.*-*SetsWithAvx512*"),
                 ("model_test", "ChooseKernels.*:Quantise.*:Swiglu.*:Matmul.A*")):
             with self.subTest(program):
                 out = self.run_there(program, f"--gtest_filter={tests}")
