@@ -50,10 +50,8 @@ Status Agent::take_lease(const std::string& pool, uint64_t version) {
     model_ = std::move(*model);
     lanes_.emplace(*model_, options_.n_lanes);
   }
-  const ModelConfig& config = model_->image.config();
   auto layout = open_layout(std::move(grant->manifest), std::move(grant->segments),
-                            model_->image.fingerprint(),
-                            {config.n_layers, config.n_kv_heads, config.head_dim, config.windows},
+                            model_->image.fingerprint(), model_->image.config().kv_shape(),
                             options_.verify ? Verify::everything : Verify::header);
   if (!layout) return pass(layout);
   move_to(std::make_shared<Holding>(*model_, model_->team, std::move(grant->lease), grant->pool,

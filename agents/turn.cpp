@@ -79,9 +79,8 @@ class TurnRows {
 
 SegmentSpec spec_of(const ModelImage& image, const Layout& layout, const Suffix& suffix,
                     const CodecSpec& codec) {
-  const ModelConfig& config = image.config();
   SegmentSpec spec;
-  spec.shape = {config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
+  spec.shape = image.config().kv_shape();
   spec.codec = codec;
   spec.model = image.fingerprint();
   spec.mode = EncodeMode::after_prefix;

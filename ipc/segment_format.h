@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "ipc/windows.h"
+#include "ipc/kv_shape.h"
 
 namespace polykv {
 

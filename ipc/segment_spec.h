@@ -4,17 +4,11 @@
 #include <vector>
 
 #include "ipc/checksum.h"
+#include "ipc/kv_shape.h"
 #include "ipc/plane.h"
 #include "ipc/segment_format.h"
-#include "ipc/windows.h"
 
 namespace polykv {
-
-struct KvShape {
-  uint32_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
-  LayerWindows windows{};
-  bool operator==(const KvShape&) const = default;
-};
 
 struct SegmentSpec {
   KvShape shape;

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "ipc/windows.h"
+#include "ipc/kv_shape.h"
 
 namespace polykv {
 
@@ -49,6 +49,7 @@ struct ModelConfig {
   uint32_t reserved[9] = {};
 
   bool has(uint32_t feature) const { return (features & feature) != 0; }
+  KvShape kv_shape() const { return {n_layers, n_kv_heads, head_dim, windows}; }
 };
 static_assert(sizeof(ModelConfig) == 128);
 

@@ -16,9 +16,8 @@ uint32_t past_tokens(const SegmentJob& job) {
 }
 
 SegmentSpec spec_of(const ModelImage& image, const SegmentJob& job, const CodecSpec& codec) {
-  const ModelConfig& config = image.config();
   SegmentSpec spec;
-  spec.shape = {config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
+  spec.shape = image.config().kv_shape();
   spec.codec = codec;
   spec.model = image.fingerprint();
   spec.starts_context = job.past.empty();

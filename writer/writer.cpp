@@ -89,10 +89,9 @@ Status check_job(const SegmentJob& job, const ModelImage& image) {
                   cat(token), cat(config.n_vocab - 1));
     }
   }
-  const KvShape shape{config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
   for (const SegmentView& segment : job.past) {
     const Fingerprint model = segment_model(segment);
-    if (model != image.fingerprint() || segment.shape() != shape) {
+    if (model != image.fingerprint() || segment.shape() != config.kv_shape()) {
       return fail(ErrorCode::fingerprint_mismatch,
                   cat("a segment of model ", to_hex(model), " cannot be extended by model ",
                       to_hex(image.fingerprint())),

@@ -84,7 +84,7 @@ Layout MadeUpContext::layout(const std::vector<uint32_t>& lengths, const char* c
 
 UniqueFd MadeUpContext::sealed(uint32_t begin, uint32_t n_tokens, const char* codec) const {
   SegmentSpec spec;
-  spec.shape = {config_.n_layers, config_.n_kv_heads, config_.head_dim, config_.windows};
+  spec.shape = config_.kv_shape();
   spec.codec = *parse_codec(codec);
   spec.starts_context = begin == 0;
   spec.tokens.resize(n_tokens);

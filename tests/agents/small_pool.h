@@ -33,10 +33,7 @@ class SmallPool : public ::testing::Test {
     if (!model_) GTEST_SKIP() << "the test model is not there: " << test::model_path();
   }
 
-  static KvShape shape() {
-    const ModelConfig& config = model_->image.config();
-    return {config.n_layers, config.n_kv_heads, config.head_dim, config.windows};
-  }
+  static KvShape shape() { return model_->image.config().kv_shape(); }
 
   static UniqueFd segment(const char* codec) {
     SegmentSpec spec;

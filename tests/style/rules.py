@@ -17,7 +17,7 @@ TOP_LEVEL = {
 # Room -> regular expressions of the project's headers that its files may include.
 MAY_INCLUDE = {
     "ipc": [r"ipc/.*"],
-    "model": [r"model/.*", r"ipc/(amx|result|fd|limits|memory|checksum|half|utf8|windows)\.h"],
+    "model": [r"model/.*", r"ipc/(amx|result|fd|limits|memory|checksum|half|utf8|kv_shape)\.h"],
     "reader": [r"reader/.*", r"ipc/.*"],
     "writer": [r"writer/.*", r"model/.*", r"ipc/.*"],
     "agents": [r"agents/.*", r"reader/.*", r"model/.*", r"ipc/.*"],

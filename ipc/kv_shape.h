@@ -1,5 +1,4 @@
-// Which layers of a model see only the last tokens before them (sliding windows, as in Mistral and
-// Gemma 3). Stored in model images and segment headers: plain, fixed width.
+// What a model's keys and values are, in numbers, as model images and segments agree on them.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +6,8 @@
 
 namespace polykv {
 
+// Which layers see only the last tokens before them (sliding windows, as in Mistral and Gemma 3).
+// Stored in model images and segment headers: plain, fixed width.
 struct LayerWindows {
   uint32_t tokens = 0;  // that a windowed layer's token sees, itself included; 0: no layer has one
   uint32_t period = 0;  // of every `period` layers the last one sees all; 0: all have the window
@@ -24,5 +25,11 @@ struct LayerWindows {
   bool operator==(const LayerWindows&) const = default;
 };
 static_assert(sizeof(LayerWindows) == 8);
+
+struct KvShape {
+  uint32_t n_layers = 0, n_kv_heads = 0, head_dim = 0;
+  LayerWindows windows{};
+  bool operator==(const KvShape&) const = default;
+};
 
 }  // namespace polykv
