@@ -1,19 +1,12 @@
 // Tables of layers.
 #include "launch/eval_layers.h"
 
-#include <iomanip>
-#include <sstream>
+#include <ostream>
 
 #include "launch/text_table.h"
 
 namespace polykv {
 namespace {
-
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
 
 std::string percent(const Message& layer, const char* field) {
   return fixed(100 * layer.number(field), 2);

@@ -10,12 +10,6 @@
 namespace polykv {
 namespace {
 
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
-
 // A run has one model.
 Message model_of(const RunResult& result) { return result.status.objects("models").front(); }
 

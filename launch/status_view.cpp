@@ -2,7 +2,6 @@
 #include "launch/status_view.h"
 
 #include <algorithm>
-#include <iomanip>
 
 #include "launch/registry.h"
 #include "launch/text_table.h"
@@ -11,12 +10,6 @@ namespace polykv {
 namespace {
 
 using Lines = std::vector<std::string>;
-
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
 
 std::string in_mb(const Message& message, std::string_view field) {
   return fixed(static_cast<double>(message.integer(field)) / 1e6, 1);

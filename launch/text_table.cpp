@@ -2,7 +2,9 @@
 #include "launch/text_table.h"
 
 #include <algorithm>
+#include <iomanip>
 #include <numeric>
+#include <sstream>
 
 #include "ipc/utf8.h"
 
@@ -45,6 +47,12 @@ std::string padded(const std::string& text, size_t width, bool number) {
 }
 
 }  // namespace
+
+std::string fixed(double value, int digits) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(digits) << value;
+  return out.str();
+}
 
 size_t width_of(std::string_view text) {
   size_t characters = 0;

@@ -21,6 +21,8 @@ struct TextTable {
 // One line per row, the titles first. columns: of the terminal, 0 = any number.
 std::vector<std::string> table_lines(const TextTable& table, size_t columns);
 
+std::string fixed(double value, int digits);  // so many after the point
+
 // What a stranger's text may do to a terminal: control characters become '?'.
 std::string printable(std::string_view text);
 // Cut to so many characters, 0 = uncut; a cut ends in "…".
