@@ -14,6 +14,7 @@
 #include "agents/request.h"
 #include "tests/agents/alone.h"
 #include "tests/model/raw_image.h"
+#include "tests/model/vocab_fixture.h"
 
 namespace polykv {
 namespace {
@@ -27,12 +28,7 @@ std::string model_with(const char* vocabulary) {
     file.remove(cat("tokenizer.ggml.", key));
   }
   file.remove("tokenizer.chat_template");
-  file.text("tokenizer.ggml.model", vocab["model"]);
-  if (vocab.contains("pre")) file.text("tokenizer.ggml.pre", vocab["pre"]);
-  file.texts("tokenizer.ggml.tokens", vocab["tokens"]);
-  file.i32s("tokenizer.ggml.token_type", vocab["token_type"]);
-  if (vocab.contains("scores")) file.f32s("tokenizer.ggml.scores", vocab["scores"]);
-  if (vocab.contains("merges")) file.texts("tokenizer.ggml.merges", vocab["merges"]);
+  test::put_vocab(file, vocab);
   std::erase_if(file.tensors, [](const auto& t) { return t.name == "token_embd.weight"; });
   test::add_tensor(file, "token_embd.weight", GgufType::q8_0, {64, vocab["tokens"].size()});
   return file.bytes();

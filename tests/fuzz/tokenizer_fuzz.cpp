@@ -8,7 +8,7 @@
 #include "model/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/model_checks.h"
-#include "tests/model/gguf_writer.h"
+#include "tests/model/vocab_fixture.h"
 
 using namespace polykv;
 
@@ -20,12 +20,7 @@ VocabTables read_vocabulary(const std::filesystem::path& path, const std::string
   auto vocab = nlohmann::json::parse(in);
   if (!pre.empty()) vocab["pre"] = pre;
   test::GgufWriter written;
-  written.text("tokenizer.ggml.model", vocab["model"]);
-  if (vocab.contains("pre")) written.text("tokenizer.ggml.pre", vocab["pre"]);
-  written.texts("tokenizer.ggml.tokens", vocab["tokens"]);
-  written.i32s("tokenizer.ggml.token_type", vocab["token_type"]);
-  if (vocab.contains("merges")) written.texts("tokenizer.ggml.merges", vocab["merges"]);
-  if (vocab.contains("scores")) written.f32s("tokenizer.ggml.scores", vocab["scores"]);
+  test::put_vocab(written, vocab);
   const fuzz::MemoryFile on_disk(written.bytes());
   const auto file = GgufFile::open(on_disk.path());
   check(file.has_value(), "a fixture's vocabulary is a good file");

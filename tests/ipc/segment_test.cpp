@@ -194,14 +194,7 @@ TEST(SegmentView, EveryTruncationIsRefused) {
 
 TEST(SegmentView, SaysWhatItFoundAndWhatItWanted) {
   const Image good = Image::of(spec_of(70));
-  const auto with = [&](auto change) {
-    Image image = good;
-    SegmentHeader header = image.header();
-    auto table = image.table();
-    change(header, table);
-    image.put(header, table);
-    return image;
-  };
+  const auto with = [&](auto change) { return good.with(change); };
   using Header = SegmentHeader&;
   using Table = std::vector<PlaneEntry>&;
   expect_refused(with([](Header h, Table) { h.magic = 1; }), "magic number is 1");

@@ -97,14 +97,7 @@ TEST(SegmentWindows, ReportsTheBitsOfWhatAWindowLeavesInIt) {
 TEST(SegmentWindows, WindowsThatContradictTheRowsAreRefused) {
   const Image good = Image::of(spec_of(70, "k4v4", windowed_shape()));
   ASSERT_TRUE(good.open(Verify::everything));
-  const auto with = [&](auto change) {
-    Image image = good;
-    SegmentHeader header = image.header();
-    auto table = image.table();
-    change(header, table);
-    image.put(header, table);
-    return image;
-  };
+  const auto with = [&](auto change) { return good.with(change); };
   using Header = SegmentHeader&;
   using Table = std::vector<PlaneEntry>&;
   expect_refused(with([](Header h, Table) { h.windows = {}; }),

@@ -68,6 +68,16 @@ struct Image {
     std::memcpy(bytes.data(), &header, sizeof(header));
     std::memcpy(bytes.data() + sizeof(header), table.data(), table.size() * sizeof(PlaneEntry));
   }
+  // A copy, put after change(header, table).
+  template <class Change>
+  Image with(Change change) const {
+    Image image = *this;
+    SegmentHeader changed = header();
+    std::vector<PlaneEntry> planes = table();
+    change(changed, planes);
+    image.put(changed, planes);
+    return image;
+  }
   Result<SegmentView> open(Verify verify = Verify::header) const {
     auto fd = share_bytes("polykv-test", bytes, {});
     if (!fd) return pass(fd);

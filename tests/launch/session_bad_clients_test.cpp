@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <zmq.h>
 
-#include "tests/launch/fake_runtime.h"
+#include "tests/launch/linked_runtime.h"
 
 namespace polykv {
 namespace {
@@ -48,18 +48,8 @@ class Crowd {
   std::vector<void*> sockets_;
 };
 
-class SessionBadClients : public testing::FakeRuntime {
+class SessionBadClients : public testing::LinkedRuntime {
  protected:
-  FdSocket link() {
-    auto socket = FdSocket::connect(runtime() + "/fd");
-    EXPECT_TRUE(socket) << socket.error().message;
-    return socket ? std::move(*socket) : FdSocket();
-  }
-  static Message heard(FdSocket& socket) {
-    const auto packet = socket.receive();
-    auto message = packet ? Message::parse(packet->text) : Result<Message>(Message("none"));
-    return message ? *message : Message("none");
-  }
   static Message attach(const std::string& agent) {
     return Message("attach").set("agent", agent).set("pool", "main").set("version", 0);
   }

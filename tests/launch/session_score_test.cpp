@@ -1,14 +1,14 @@
 // Scores: answered to who asked, and to nobody for ever.
 #include <gtest/gtest.h>
 
-#include "tests/launch/fake_runtime.h"
+#include "tests/launch/linked_runtime.h"
 
 namespace polykv {
 namespace {
 
 using testing::expect_error;
 
-class SessionScore : public testing::FakeRuntime {
+class SessionScore : public testing::LinkedRuntime {
  protected:
   static UniqueFd tokens(size_t count) {
     const std::vector<uint32_t> ids(count, 7);
@@ -18,20 +18,6 @@ class SessionScore : public testing::FakeRuntime {
   }
 
   static Message score(const std::string& agent) { return Message("score").set("agent", agent); }
-
-  FdSocket link() {
-    auto socket = FdSocket::connect(runtime() + "/fd");
-    EXPECT_TRUE(socket) << socket.error().message;
-    return socket ? std::move(*socket) : FdSocket();
-  }
-
-  static Message heard(FdSocket& socket) {
-    const auto packet = socket.receive();
-    EXPECT_TRUE(packet) << packet.error().message;
-    const auto message = packet ? Message::parse(packet->text) : Message("none");
-    EXPECT_TRUE(message) << message.error().message;
-    return message ? *message : Message("none");
-  }
 };
 
 TEST_F(SessionScore, scores_come_back_with_their_memory) {

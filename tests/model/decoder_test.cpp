@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "tests/model/floats.h"
 #include "tests/model/logits_fixture.h"
 #include "tests/model/plain_attention.h"
 #include "tests/model/real_model.h"
@@ -12,6 +13,7 @@ namespace {
 
 using test::PlainAttention;
 using test::real_model;
+using test::same_bits;
 
 const test::LogitsFixture& fixture() {
   static const auto read =
@@ -34,10 +36,6 @@ std::vector<float> decode(std::span<const uint32_t> tokens, uint32_t chunk, unsi
                  &logits[size_t{at} * image.config().n_vocab]);
   }
   return logits;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 // A sanitizer makes a step ten times as long: there the beginning has to do.

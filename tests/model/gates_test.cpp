@@ -2,25 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
-#include <random>
 
 #include "model/kernels.h"
+#include "tests/model/floats.h"
 
 namespace polykv {
 namespace {
 
-std::vector<float> random_floats(size_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(n);
-  for (float& v : values) v = normal(random);
-  return values;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
+using test::random_floats;
+using test::same_bits;
 
 TEST(Swiglu, IsTheGateTimesItsSigmoidTimesUp) {
   const std::vector<float> before = {0, 1, -1, 20, -20, 90, -90, 0.3f, -87.5f, 1e30f, -1e30f};

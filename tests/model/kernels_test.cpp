@@ -8,21 +8,16 @@
 
 #include "model/image_blocks.h"
 #include "model/weight_layout.h"
+#include "tests/model/floats.h"
 #include "tests/model/synthetic_weight.h"
 
 namespace polykv {
 namespace {
 
+using test::random_floats;
+using test::same_bits;
 using test::SyntheticWeight;
 using test::weight_shapes;
-
-std::vector<float> random_floats(size_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(n);
-  for (float& v : values) v = normal(random);
-  return values;
-}
 
 std::vector<float> multiply(const Kernels& set, const Weight& w, const std::vector<float>& x) {
   const auto n = static_cast<uint32_t>(x.size() / w.n_cols);
@@ -32,10 +27,6 @@ std::vector<float> multiply(const Kernels& set, const Weight& w, const std::vect
   std::vector<float> y(size_t{n} * w.n_rows), scratch(matmul_scratch_floats(w.n_cols));
   set.matmul(w, in, 0, w.n_rows, y.data(), scratch.data());
   return y;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 // One row of a packed matrix, its group's 15 others zero.

@@ -5,7 +5,8 @@
 
 #include <cmath>
 #include <numeric>
-#include <random>
+
+#include "tests/model/floats.h"
 
 namespace polykv {
 namespace {
@@ -19,11 +20,7 @@ ModelConfig config_of(bool interleaved) {
 }
 
 std::vector<float> random_heads(uint32_t n_heads, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(size_t{n_heads} * 64);
-  for (float& v : x) v = normal(random);
-  return x;
+  return test::random_floats(size_t{n_heads} * 64, seed);
 }
 
 double dot(const std::vector<float>& a, const std::vector<float>& b) {

@@ -9,8 +9,8 @@
 #include "model/image_vocab.h"
 #include "model/token_tables.h"
 #include "model/tokenizer.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/temp_file.h"
+#include "tests/model/vocab_fixture.h"
 
 namespace polykv {
 namespace {
@@ -25,12 +25,7 @@ FixtureJson read_fixture(const std::string& name) {
 
 test::GgufWriter file_of(const FixtureJson& vocab) {
   test::GgufWriter file;
-  file.text("tokenizer.ggml.model", vocab["model"]);
-  if (vocab.contains("pre")) file.text("tokenizer.ggml.pre", vocab["pre"]);
-  file.texts("tokenizer.ggml.tokens", vocab["tokens"]);
-  file.i32s("tokenizer.ggml.token_type", vocab["token_type"]);
-  if (vocab.contains("merges")) file.texts("tokenizer.ggml.merges", vocab["merges"]);
-  if (vocab.contains("scores")) file.f32s("tokenizer.ggml.scores", vocab["scores"]);
+  test::put_vocab(file, vocab);
   if (vocab.contains("add_space_prefix")) {
     file.flag("tokenizer.ggml.add_space_prefix", vocab["add_space_prefix"].get<bool>() ? 1 : 0);
   }
