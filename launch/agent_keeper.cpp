@@ -41,12 +41,9 @@ void AgentKeeper::start(const Asker& asker, const Message& message) {
   if (!version) return replies_.refuse(asker, version.error());
   const double seconds = message.number("deadline_seconds", kDeadlineSeconds);
   start.deadline = deadlines_.after(seconds, [this, asker, seconds] {
-    give_up(asker, {ErrorCode::timed_out,
-                    cat("the deadline of ", seconds,
-                        " s is over and not every agent was ready: "
-                        "all that this request started are ended"),
-                    cat(seconds),
-                    {}});
+    give_up(asker, deadline_over(seconds,
+                                 " and not every agent was ready: "
+                                 "all that this request started are ended"));
   });
   start_agents(start, **model, pool, (*version)->number);
 }

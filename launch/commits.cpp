@@ -108,12 +108,7 @@ void Commits::encode(const Asker& asker, const Wanted& wanted, Reservation room,
           agent.name, wanted.pool->current, std::move(room),
           0};
   open.deadline = deadlines_.after(deadline_seconds, [this, key, deadline_seconds] {
-    refuse(key, {ErrorCode::timed_out,
-                 cat("the deadline of ", deadline_seconds,
-                     " s is over and the agent has not "
-                     "handed the turn over"),
-                 cat(deadline_seconds),
-                 {}});
+    refuse(key, deadline_over(deadline_seconds, " and the agent has not handed the turn over"));
   });
   agents_.take(agent, {.key = key, .work = nullptr, .turn = wanted.turn.key});
   Message encode("encode");

@@ -11,6 +11,11 @@ constexpr double kSecondsMax = 1e9;  // 31 years: far from the clock's end
 
 }  // namespace
 
+Error deadline_over(double seconds, std::string_view what) {
+  return {
+      ErrorCode::timed_out, cat("the deadline of ", seconds, " s is over", what), cat(seconds), {}};
+}
+
 Deadlines::Deadlines(SteadyClock clock)
     : clock_(clock ? std::move(clock) : [] { return std::chrono::steady_clock::now(); }) {}
 

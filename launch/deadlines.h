@@ -6,12 +6,17 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string_view>
 #include <utility>
+
+#include "ipc/result.h"
 
 namespace polykv {
 
 // How long a request may take that does not say it.
 inline constexpr double kDeadlineSeconds = 3600;
+// Of a request that was not done by then; what: follows "the deadline of 5 s is over".
+Error deadline_over(double seconds, std::string_view what);
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 using SteadyClock = std::function<SteadyTime()>;

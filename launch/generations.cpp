@@ -266,11 +266,7 @@ void Generations::cancel_at(const AgentRecord& agent, const LaneTask& task) {
 // The client is told at once; a lane that does not stop stays taken, and its agent's status says
 // why.
 void Generations::expire(const WorkRef& work) {
-  const Error error{
-      ErrorCode::timed_out,
-      cat("the deadline of ", work->deadline_seconds, " s is over: ", why_late(*work)),
-      cat(work->deadline_seconds),
-      {}};
+  const Error error = deadline_over(work->deadline_seconds, ": " + why_late(*work));
   if (work->phase != Phase::running) return refuse(work, error_message(error));
   for (const auto& [agent, task] : tasks_of(*work)) {
     cancel_at(*agent, *task);
