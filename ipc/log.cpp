@@ -64,7 +64,7 @@ std::string escaped(std::string_view text, bool quotes) {
   return out;
 }
 
-std::string quoted(std::string_view text) { return cat('"', escaped(text, true), '"'); }
+std::string in_quotes(std::string_view text) { return cat('"', escaped(text, true), '"'); }
 
 bool needs_quotes(std::string_view value) {
   return value.find_first_of(" \"=\\") != value.npos || escaped(value, true) != value;
@@ -97,15 +97,15 @@ std::string log_text(const std::string& sentence, const LogFields& fields) {
   for (const LogField& field : fields) {
     if (field.value.empty()) continue;
     line +=
-        cat(' ', field.name, '=', needs_quotes(field.value) ? quoted(field.value) : field.value);
+        cat(' ', field.name, '=', needs_quotes(field.value) ? in_quotes(field.value) : field.value);
   }
   return line;
 }
 
 std::string log_json(const std::string& who, const std::string& sentence, const LogFields& fields) {
-  std::string line = cat(R"("who":)", quoted(who), R"(,"message":)", quoted(sentence));
+  std::string line = cat(R"("who":)", in_quotes(who), R"(,"message":)", in_quotes(sentence));
   for (const LogField& field : fields) {
-    if (!field.value.empty()) line += cat(',', quoted(field.name), ':', quoted(field.value));
+    if (!field.value.empty()) line += cat(',', in_quotes(field.name), ':', in_quotes(field.value));
   }
   return line + '}';
 }

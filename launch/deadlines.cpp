@@ -7,7 +7,7 @@
 namespace polykv {
 namespace {
 
-constexpr double kSecondsMax = 1e9;  // 31 years: far from the clock's end
+constexpr double kLongest = 1e9;  // 31 years: far from the clock's end
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Deadlines::Timer Deadlines::at(SteadyTime when, std::function<void()> action) {
 }
 
 Deadlines::Timer Deadlines::after(double seconds, std::function<void()> action) {
-  const std::chrono::duration<double> wait(std::clamp(seconds, 0.0, kSecondsMax));
+  const std::chrono::duration<double> wait(std::clamp(seconds, 0.0, kLongest));
   return at(now() + std::chrono::ceil<std::chrono::nanoseconds>(wait), std::move(action));
 }
 

@@ -14,7 +14,7 @@
 namespace polykv {
 namespace {
 
-using json = nlohmann::ordered_json;
+using Ordered = nlohmann::ordered_json;
 
 constexpr const char* kCommitted = POLYKV_SOURCE_DIR "/docs/protocol.schema.json";
 constexpr const char* kWriteTo = "POLYKV_WRITE_PROTOCOL_SCHEMA";
@@ -29,23 +29,23 @@ constexpr const char* kIdPattern =
     "|18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]"
     "|1844674407370955161[0-4]|18446744073709551615)$";
 
-json reference(std::string_view name) { return {{"$ref", cat("#/$defs/", name)}}; }
+Ordered reference(std::string_view name) { return {{"$ref", cat("#/$defs/", name)}}; }
 
 // JSON Schema counts characters, the protocol bytes: what passes here may still be too long there.
-json string_of(const Field& field) {
+Ordered string_of(const Field& field) {
   return {{"type", "string"}, {"minLength", field.low}, {"maxLength", field.high}};
 }
 
-json ranged(const char* type, const Field& field) {
+Ordered ranged(const char* type, const Field& field) {
   return {{"type", type}, {"minimum", field.low}, {"maximum", field.high}};
 }
 
-json list_of(const Field& field, json items) {
+Ordered list_of(const Field& field, Ordered items) {
   return {{"type", "array"}, {"maxItems", field.count}, {"items", std::move(items)}};
 }
 
-json words_of(std::string_view words) {
-  json list = json::array();
+Ordered words_of(std::string_view words) {
+  Ordered list = Ordered::array();
   for (size_t at; (at = words.find('|')) != words.npos; words.remove_prefix(at + 1)) {
     list.push_back(words.substr(0, at));
   }
@@ -53,8 +53,8 @@ json words_of(std::string_view words) {
   return list;
 }
 
-json value_schema(const Field& field) {
-  json schema;
+Ordered value_schema(const Field& field) {
+  Ordered schema;
   switch (field.kind) {
     case FieldKind::text:
       return string_of(field);
@@ -95,8 +95,8 @@ bool only_inside(const MessageSchema& schema) {
 }
 
 // oneOf is true if exactly one alternative is: one field is there, or (if none has to be) none is.
-json rule_of(const Choice& choice) {
-  json alternatives = json::array(), any = json::array();
+Ordered rule_of(const Choice& choice) {
+  Ordered alternatives = Ordered::array(), any = Ordered::array();
   for (const std::string_view field : choice.fields) {
     alternatives.push_back({{"required", {field}}});
   }
@@ -105,8 +105,8 @@ json rule_of(const Choice& choice) {
   return {{"oneOf", alternatives}};
 }
 
-json object_schema(const MessageSchema& schema) {
-  json properties = json::object(), required = json::array();
+Ordered object_schema(const MessageSchema& schema) {
+  Ordered properties = Ordered::object(), required = Ordered::array();
   const auto add = [&](const Field& field) {
     properties[std::string(field.name)] = value_schema(field);
     if (field.required) required.push_back(field.name);
@@ -119,20 +119,20 @@ json object_schema(const MessageSchema& schema) {
     properties["type"] = {{"const", schema.name}};
   }
   for (const Field& field : schema.fields) add(field);
-  json object;
+  Ordered object;
   if (!schema.way.empty()) object["description"] = schema.way;
   object["type"] = "object";
   object["properties"] = std::move(properties);
   object["required"] = std::move(required);
   object["additionalProperties"] = false;
-  json rules = json::array();
+  Ordered rules = Ordered::array();
   for (const Choice& choice : schema.choices) rules.push_back(rule_of(choice));
   if (!rules.empty()) object["allOf"] = std::move(rules);
   return object;
 }
 
 std::string whole_schema() {
-  json messages = json::array(), definitions = json::object();
+  Ordered messages = Ordered::array(), definitions = Ordered::object();
   for (const MessageSchema& schema : message_schemas()) {
     if (!schema.way.empty()) messages.push_back(reference(schema.name));
     definitions[std::string(schema.name)] = object_schema(schema);
@@ -140,7 +140,7 @@ std::string whole_schema() {
   definitions["id"] = {{"description", "a number below 2^64 as a decimal string"},
                        {"type", "string"},
                        {"pattern", kIdPattern}};
-  const json whole{
+  const Ordered whole{
       {"$schema", "https://json-schema.org/draft/2020-12/schema"},
       {"title", cat("The control protocol of polykv, version ", kProtocolVersion)},
       {"description",
@@ -172,33 +172,33 @@ TEST(ProtocolSchema, committed_file_is_what_the_table_says) {
       << "--gtest_filter='ProtocolSchema.*'";
 }
 
-json committed_definition(const std::string& name) {
-  const json whole = json::parse(file(kCommitted), nullptr, false);
+Ordered committed_definition(const std::string& name) {
+  const Ordered whole = Ordered::parse(file(kCommitted), nullptr, false);
   EXPECT_TRUE(whole.is_object() && whole.contains("$defs") && whole["$defs"].contains(name));
-  return whole.is_object() ? whole["$defs"].value(name, json::object()) : json::object();
+  return whole.is_object() ? whole["$defs"].value(name, Ordered::object()) : Ordered::object();
 }
 
 TEST(ProtocolSchema, message_is_a_closed_object_of_its_own_type_and_version) {
-  const json fork = committed_definition("pool_fork");
+  const Ordered fork = committed_definition("pool_fork");
   EXPECT_EQ(fork["additionalProperties"], false);
-  EXPECT_EQ(fork["required"], json({"v", "type", "pool", "to"}));
-  EXPECT_EQ(fork["properties"]["v"], json({{"const", 1}}));
-  EXPECT_EQ(fork["properties"]["type"], json({{"const", "pool_fork"}}));
+  EXPECT_EQ(fork["required"], Ordered({"v", "type", "pool", "to"}));
+  EXPECT_EQ(fork["properties"]["v"], Ordered({{"const", 1}}));
+  EXPECT_EQ(fork["properties"]["type"], Ordered({{"const", "pool_fork"}}));
   EXPECT_EQ(fork["properties"]["to"],
-            json({{"type", "string"}, {"minLength", 1}, {"maxLength", 64}}));
+            Ordered({{"type", "string"}, {"minLength", 1}, {"maxLength", 64}}));
   EXPECT_EQ(fork["properties"]["version"]["maximum"], int64_t{1} << 53);
 }
 
 TEST(ProtocolSchema, object_inside_messages_has_no_type_and_is_referred_to) {
-  const json pool = committed_definition("pool_status");
+  const Ordered pool = committed_definition("pool_status");
   EXPECT_FALSE(pool["properties"].contains("type"));
   EXPECT_EQ(committed_definition("snapshot")["properties"]["pools"]["items"]["$ref"],
             "#/$defs/pool_status");
 }
 
 TEST(ProtocolSchema, report_is_a_document_of_its_own_but_no_message) {
-  EXPECT_EQ(committed_definition("report")["properties"]["type"], json({{"const", "report"}}));
-  const json whole = json::parse(file(kCommitted), nullptr, false);
+  EXPECT_EQ(committed_definition("report")["properties"]["type"], Ordered({{"const", "report"}}));
+  const Ordered whole = Ordered::parse(file(kCommitted), nullptr, false);
   ASSERT_TRUE(whole.is_object());
   EXPECT_EQ(std::ranges::count(whole["oneOf"], reference("report")), 0);
   EXPECT_EQ(std::ranges::count(whole["oneOf"], reference("pool_drop")), 1);
