@@ -13,13 +13,14 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 
 #include "model/heads.h"
 #include "model/kernels.h"
 #include "model/prefill_attend.h"
 #include "model/prefill_packed.h"
 #include "model/prefill_split.h"
+#include "model/prefill_tiles.h"
 #include "model/residual.h"
 #include "model/rope.h"
 #include "model/threads.h"
@@ -38,10 +39,16 @@ at::Tensor halves(at::IntArrayRef shape) { return at::empty(shape, at::kBFloat16
 uint16_t* bits(const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); }
 float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
-AttentionPrecision attention_precision(PrefillPrecision precision) {
-  if (precision == PrefillPrecision::f32 || !can_split()) return AttentionPrecision::f32;
-  const bool fast = precision == PrefillPrecision::fast;
-  return fast ? AttentionPrecision::bfloat16 : AttentionPrecision::halves;
+// Our own products and attention in bfloat16: also a matter of which kernels are allowed.
+bool takes_tiles(const PrefillJob& job) {
+  const bool allowed = job.kernels != nullptr && job.kernels->name == "amx";
+  return job.precision == PrefillPrecision::fast && allowed && can_split();
+}
+
+AttentionPrecision attention_precision(const PrefillJob& job) {
+  if (job.precision == PrefillPrecision::f32 || !can_split()) return AttentionPrecision::f32;
+  if (job.precision == PrefillPrecision::best) return AttentionPrecision::halves;
+  return takes_tiles(job) ? AttentionPrecision::tiles : AttentionPrecision::bfloat16;
 }
 
 class Pass {
@@ -55,7 +62,8 @@ class Pass {
   at::Tensor weight_rows(const Weight& w, uint32_t begin, uint32_t end);
   at::Tensor split_weight_rows(const Weight& w, uint32_t begin, uint32_t end);
   at::Tensor linear(const at::Tensor& x, const at::Tensor& w);
-  at::Tensor product(const at::Tensor& x, const Weight& w);
+  at::Tensor product(const at::Tensor& x, const Weight& w, at::Tensor& buffer);
+  at::Tensor made_in(at::Tensor& buffer, int64_t n_rows, int64_t n_cols) const;
   void make_angles();
   size_t angles_at(uint32_t layer, size_t position) const;
   void rotate(uint32_t layer, float* x, uint32_t n_heads, uint32_t first_position);
@@ -76,11 +84,12 @@ class Pass {
   LayerRopes ropes_;
   bool split_;  // can and may take bfloat16 halves
   AttentionPrecision attention_;
-  std::optional<PackedProducts> packed_;  // can and may take packed weights as they are
+  std::unique_ptr<PackedLayers> packed_;  // null: packed weights are dequantised
   int64_t n_, past_, d_, kv_heads_, head_dim_;
   std::vector<float> cos_, sin_;   // [ropes, past + n, head_dim / 2]
   std::vector<uint32_t> sampled_;  // tokens whose queries are handed over
   at::Tensor x_, normed_;          // [n, d]
+  at::Tensor made_, queries_;      // where products go, those of queries apart
   at::Tensor k_, v_;               // [past + n, n_kv_heads, head_dim], K at absolute positions
 };
 
@@ -91,7 +100,7 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       team_(n_threads),
       ropes_(config_),
       split_(job.precision != PrefillPrecision::f32 && can_split()),
-      attention_(attention_precision(job.precision)),
+      attention_(attention_precision(job)),
       n_(static_cast<int64_t>(job.tokens.size())),
       past_(job.past_tokens),
       d_(config_.d_model),
@@ -103,9 +112,11 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       k_(floats({past_ + n_, kv_heads_, head_dim_})),
       v_(floats({past_ + n_, kv_heads_, head_dim_})) {
   make_angles();
-  if (job.precision != PrefillPrecision::f32 && job.kernels != nullptr) {
-    packed_.emplace(*job.kernels, team_, config_);
-  }
+  if (job.precision == PrefillPrecision::f32 || job.kernels == nullptr) return;
+  packed_ = std::make_unique<PackedProducts>(*job.kernels, team_, config_);
+#ifdef __x86_64__
+  if (takes_tiles(job)) packed_ = std::make_unique<TileProducts>(team_, config_);
+#endif
 }
 
 void Pass::make_angles() {
@@ -182,13 +193,19 @@ at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& w) {
   return y;
 }
 
-at::Tensor Pass::product(const at::Tensor& x, const Weight& w) {
-  if (packed_ && is_packed(w)) {
-    at::Tensor y = floats({x.size(0), w.n_rows});
-    packed_->multiply(w, data(x), static_cast<uint32_t>(x.size(0)), data(y));
-    return y;
-  }
-  return linear(x, weight_rows(w, 0, w.n_rows));
+// [n_rows, n_cols] at the beginning of a buffer that serves all layers: memory that is new to a
+// process costs as much as what is done in it.
+at::Tensor Pass::made_in(at::Tensor& buffer, int64_t n_rows, int64_t n_cols) const {
+  const int64_t widest = std::max(d_, int64_t{config_.n_heads} * head_dim_);
+  if (!buffer.defined()) buffer = floats({n_ * widest});
+  return buffer.narrow(0, 0, n_rows * n_cols).view({n_rows, n_cols});
+}
+
+at::Tensor Pass::product(const at::Tensor& x, const Weight& w, at::Tensor& buffer) {
+  if (!packed_ || !is_packed(w)) return linear(x, weight_rows(w, 0, w.n_rows));
+  at::Tensor y = made_in(buffer, x.size(0), w.n_rows);
+  packed_->multiply(w, data(x), static_cast<uint32_t>(x.size(0)), data(y));
+  return y;
 }
 
 // Where a layer's angles of a position begin.
@@ -213,8 +230,8 @@ void Pass::rotate(uint32_t layer, float* x, uint32_t n_heads, uint32_t first_pos
 void Pass::keys_and_values(uint32_t index) {
   const LayerWeights& layer = image_.layer(index);
   norm(layer.attn_norm);
-  k_.narrow(0, past_, n_).copy_(product(normed_, layer.wk).view({n_, kv_heads_, head_dim_}));
-  v_.narrow(0, past_, n_).copy_(product(normed_, layer.wv).view({n_, kv_heads_, head_dim_}));
+  k_.narrow(0, past_, n_).copy_(product(normed_, layer.wk, made_).view({n_, kv_heads_, head_dim_}));
+  v_.narrow(0, past_, n_).copy_(product(normed_, layer.wv, made_).view({n_, kv_heads_, head_dim_}));
   const size_t behind_past = static_cast<size_t>(past_ * kv_heads_ * head_dim_);
   finish_heads(
       config_, layer,
@@ -224,7 +241,7 @@ void Pass::keys_and_values(uint32_t index) {
 
 // Not yet rotated. normed: [n, d], of any tokens.
 at::Tensor Pass::queries(const LayerWeights& layer, const at::Tensor& normed) {
-  at::Tensor rows = product(normed, layer.wq);
+  at::Tensor rows = product(normed, layer.wq, queries_);
   finish_heads(config_, layer, {static_cast<uint32_t>(rows.size(0)), data(rows), nullptr, nullptr});
   return rows;
 }
@@ -275,7 +292,7 @@ void Pass::attend(uint32_t index, const at::Tensor& rows) {
                   .k = data(k_),
                   .v = data(v_),
                   .rows = data(rows)});
-  add_rows(product(rows, layer.wo), 0, layer.attn_post_norm);
+  add_rows(product(rows, layer.wo, made_), 0, layer.attn_post_norm);
 }
 
 // To the rows from `first` on.
@@ -291,8 +308,8 @@ void Pass::add_rows(const at::Tensor& y, int64_t first, const float* post_norm) 
 
 void Pass::feed_forward(const LayerWeights& layer) {
   norm(layer.ffn_norm);
-  if (!packed_ || !PackedProducts::takes_feed_forward(layer)) return feed_forward_plain(layer);
-  at::Tensor y = floats({n_, d_});
+  if (!packed_ || !PackedLayers::takes_feed_forward(layer)) return feed_forward_plain(layer);
+  const at::Tensor y = made_in(made_, n_, d_);
   packed_->feed_forward(layer, data(normed_), static_cast<uint32_t>(n_), data(y));
   add_rows(y, 0, layer.ffn_post_norm);
 }

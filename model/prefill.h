@@ -1,12 +1,14 @@
 // Layer-major prefill: all new tokens go through layer l before layer l+1 starts. Peak memory,
 // whatever the model's depth: one layer of K/V (of the past too), activations of about
-// n x (4 d_model) floats, and for each thread 128 x (3 d_ff) of them. Where weights are not packed,
-// or in f32, one layer of them dequantised and 2,048 x (2 d_ff) floats more. Attention in bfloat16
-// halves: one KV head's 3 x n x (group + 1) x head_dim; in bfloat16, a third of that for each head.
+// n x (4 d_model) floats, and for each thread 128 x (3 d_ff) of them (on tiles of bfloat16
+// 256 x (d_ff + d_model) halves of that). Where weights are not packed, or in f32, one layer of
+// them dequantised and 2,048 x (2 d_ff) floats more. Attention in bfloat16 halves: one KV head's
+// 3 x n x (group + 1) x head_dim; in bfloat16, K and V once more.
 #pragma once
 
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "model/image.h"
@@ -32,8 +34,13 @@ std::vector<uint32_t> query_tokens(uint32_t n_tokens);
 // f32:  products and attention by libtorch in f32, everywhere.
 // best: products with packed weights by the decoder's kernels, on them as they lie; where the
 //       processor has AMX, attention and other products on sums of two bfloat16: a KLD of 4e-6.
-// fast: there, attention in bfloat16: 4e-5, a thirtieth of what codecs of 4 bits and fewer cost.
+// fast: there, with the decoder's kernels on AMX, activations at packed weights and attention in
+//       bfloat16, sums in f32: 1e-4, a tenth of what codecs of 4 bits and fewer cost.
 enum class PrefillPrecision { f32, best, fast };
+constexpr std::string_view name_of(PrefillPrecision precision) {
+  constexpr std::string_view kNames[] = {"f32", "best", "fast"};
+  return kNames[static_cast<int>(precision)];
+}
 
 struct PrefillJob {
   std::span<const uint32_t> tokens;  // [n_tokens] new tokens

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "model/prefill_split.h"
+#include "model/prefill_tiles_attend.h"
 
 namespace polykv {
 namespace {
@@ -36,7 +37,7 @@ class LayerPass {
 
  private:
   at::ScalarType type() const {
-    return l_.precision == AttentionPrecision::bfloat16 ? at::kBFloat16 : at::kFloat;
+    return l_.precision == AttentionPrecision::f32 ? at::kFloat : at::kBFloat16;
   }
   bool whole() const { return l_.past == 0 && (l_.window == 0 || l_.n <= l_.window); }
   int64_t n_keys(const Chunk& c) const { return l_.past + c.end - c.first; }
@@ -145,6 +146,12 @@ void LayerPass::run() {
 
 }  // namespace
 
-void prefill_attend(const PrefillAttention& layer) { LayerPass(layer).run(); }
+void prefill_attend(const PrefillAttention& layer) {
+#ifdef __x86_64__
+  const bool own = layer.precision == AttentionPrecision::tiles;
+  if (own && fits_tiles(layer.head_dim)) return attend_tiles(layer);
+#endif
+  LayerPass(layer).run();
+}
 
 }  // namespace polykv

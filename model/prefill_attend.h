@@ -7,8 +7,9 @@
 
 namespace polykv {
 
-// halves: of bfloat16 (model/prefill_split.h). The latter two where can_split().
-enum class AttentionPrecision { f32, halves, bfloat16 };
+// halves: of bfloat16 (model/prefill_split.h). tiles: our own in bfloat16, libtorch's where heads
+// do not fit. All but f32 where can_split().
+enum class AttentionPrecision { f32, halves, bfloat16, tiles };
 
 struct PrefillAttention {
   ThreadTeam& team;

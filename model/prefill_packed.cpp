@@ -24,7 +24,7 @@ PackedProducts::Scratch::Scratch(const ModelConfig& config)
 PackedProducts::PackedProducts(const Kernels& set, ThreadTeam& team, const ModelConfig& config)
     : set_(set), team_(team), config_(config) {}
 
-bool PackedProducts::takes_feed_forward(const LayerWeights& layer) {
+bool PackedLayers::takes_feed_forward(const LayerWeights& layer) {
   return is_packed(layer.w_gate) && is_packed(layer.w_up) && is_packed(layer.w_down);
 }
 

@@ -11,18 +11,26 @@
 
 namespace polykv {
 
-class PackedProducts {
+// A row's result is bitwise independent of the number of rows and threads.
+class PackedLayers {
+ public:
+  virtual ~PackedLayers() = default;
+  // y = x * transposed w. x: [n, w.n_cols], y: [n, w.n_rows]. REQUIRES: w is packed.
+  virtual void multiply(const Weight& w, const float* x, uint32_t n, float* y) = 0;
+  // Whether all that a feed-forward block needs is packed.
+  static bool takes_feed_forward(const LayerWeights& layer);
+  // y = down(activation(gate(x)) * up(x)). x, y: [n, d_model]. What is between is never there for
+  // more than a few hundred rows a thread.
+  virtual void feed_forward(const LayerWeights& layer, const float* x, uint32_t n, float* y) = 0;
+};
+
+class PackedProducts : public PackedLayers {
  public:
   // set, team and config must outlive it. Not thread-safe.
   PackedProducts(const Kernels& set, ThreadTeam& team, const ModelConfig& config);
 
-  // y = x * transposed w. x: [n, w.n_cols], y: [n, w.n_rows]. REQUIRES: w is packed.
-  void multiply(const Weight& w, const float* x, uint32_t n, float* y);
-  // Whether all that a feed-forward block needs is packed.
-  static bool takes_feed_forward(const LayerWeights& layer);
-  // y = down(activation(gate(x)) * up(x)). x, y: [n, d_model]. What is between is never there for
-  // more than kRowsAtOnce rows a thread.
-  void feed_forward(const LayerWeights& layer, const float* x, uint32_t n, float* y);
+  void multiply(const Weight& w, const float* x, uint32_t n, float* y) override;
+  void feed_forward(const LayerWeights& layer, const float* x, uint32_t n, float* y) override;
 
   static constexpr uint32_t kRowsAtOnce = 128;  // they, and a matrix, fit a core's L2 cache
 

@@ -48,7 +48,7 @@ uint64_t attention_floats(const ModelConfig& c, uint64_t n, PrefillPrecision pre
   if (precision == PrefillPrecision::f32 || !can_split()) return 0;
   const uint64_t group = c.n_heads / c.n_kv_heads;
   if (precision == PrefillPrecision::fast) {
-    return n * (c.n_heads + 2 * c.n_kv_heads) * uint64_t{c.head_dim};  // its results, too
+    return n * c.n_kv_heads * uint64_t{c.head_dim};
   }
   return 3 * n * (group + 1) * uint64_t{c.head_dim};
 }
@@ -57,7 +57,9 @@ uint64_t attention_floats(const ModelConfig& c, uint64_t n, PrefillPrecision pre
 uint64_t stated(const ModelConfig& c, uint64_t n, const Form& form) {
   const uint64_t keys_and_values = n * (2 * c.n_kv_heads + 1) * c.head_dim;
   uint64_t all = keys_and_values + n * 4 * c.d_model + attention_floats(c, n, form.precision);
-  if (form.packed != nullptr) {
+  if (form.precision == PrefillPrecision::fast && can_split()) {
+    all += kThreads * 128 * (uint64_t{c.d_ff} + c.d_model);
+  } else if (form.packed != nullptr) {
     all += kThreads * 128 * 3 * uint64_t{c.d_ff};
   } else {
     all += 3 * uint64_t{c.d_model} * c.d_ff + std::min<uint64_t>(n, 2048) * 2 * c.d_ff;
