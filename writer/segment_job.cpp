@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ipc/log.h"
 #include "model/rope.h"
 #include "model/threads.h"
 
@@ -104,6 +105,8 @@ Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const 
   prefill_job.progress = job.progress;
   prefill_job.kernels = job.kernels;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);
+  log_line(LogLevel::info, cat("prefilled ", job.tokens.size(), " tokens, precision ",
+                               name_of(prefill_job.precision)));
   return std::move(*encoders).seal();
 }
 
