@@ -105,13 +105,21 @@ Status check_texts(const TokenizerTables& t, uint32_t n_vocab) {
   return {};
 }
 
+// A merge is of plain tokens into a plain one: what plain text becomes are no special tokens.
 Status check_merges(const TokenizerTables& t, uint32_t n_vocab) {
   if (t.merges.size() % 3 != 0)
     return bad_image_value("the rest of the merges", t.merges.size() % 3, 0);
   for (size_t i = 0; i < t.merges.size(); ++i) {
-    if (t.merges[i] < n_vocab) continue;
-    return bad_image(cat("merge ", i / 3, " names token ", t.merges[i], " of ", n_vocab),
-                     std::to_string(t.merges[i]), std::to_string(n_vocab));
+    const uint32_t token = t.merges[i];
+    if (token >= n_vocab) {
+      return bad_image(cat("merge ", i / 3, " names token ", token, " of ", n_vocab),
+                       std::to_string(token), std::to_string(n_vocab));
+    }
+    if (class_of(t.kinds[token]) != TokenClass::plain) {
+      return bad_image(cat("merge ", i / 3, " names token ", token, " of the kind ",
+                           int{t.kinds[token]}, ", expected tokens of plain text"),
+                       std::to_string(token));
+    }
   }
   return {};
 }

@@ -270,11 +270,24 @@ void add_vocabularies(AllSeeds& all) {
   all["tokenizer"].words = {"<think>", "</s>", "\u2581", "\r\n", "'re", "\u00a0", "\u6f22", "  "};
 }
 
+std::string text_of(const test::RawImage& image) {
+  return {reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size()};
+}
+
+// The first merge, "a b", into each token, special ones too.
+void add_forged_merges(Seeds& seeds, test::RawImage image) {
+  const uint64_t result = image.section(ImageSection::merges).offset + 2 * sizeof(uint32_t);
+  for (uint32_t token = 0; token < image.header().config.n_vocab; ++token) {
+    image.put(result, token);
+    seeds.inputs[cat("merge_into_", token)] = '\3' + text_of(image);
+  }
+}
+
 void add_images(AllSeeds& all) {
   for (const char* family : {"llama", "qwen2", "qwen3"}) {
     const MemoryFile on_disk(small_model(family).bytes());
     const test::RawImage image(on_disk.path());
-    const std::string bytes(reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size());
+    const std::string bytes = text_of(image);
     all["image"].inputs[family] = '\3' + bytes;
     all["image"].inputs[cat(family, "_as_is")] = '\2' + bytes;
     add_spoilt_words(all["image"], cat(family, "_header"), '\3' + bytes, 1, sizeof(ImageHeader));
@@ -289,6 +302,8 @@ void add_images(AllSeeds& all) {
                      section(ImageSection::tensors), 2 * sizeof(TensorEntry));
     add_cut_short(all["image"], family, '\3' + bytes, 2000);
   }
+  const MemoryFile on_disk(small_model("llama").bytes());
+  add_forged_merges(all["image"], test::RawImage(on_disk.path()));
   all["image"].words = {"chatml", "plain", "PKVIMG"};
 }
 

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "model/image.h"
+#include "model/token_tables.h"
 #include "model/tokenizer.h"
 #include "tests/model/raw_image.h"
 
@@ -140,6 +141,12 @@ const Spoil kSpoils[] = {
      "no empty slot"},
     {"MergePastTheVocabulary",
      [](RawImage& r) { put_in(r, ImageSection::merges, 8, uint32_t{16}); }, "token 16 of 16"},
+    {"MergeIntoASpecialToken", [](RawImage& r) { put_in(r, ImageSection::merges, 8, uint32_t{1}); },
+     "merge 0 names token 1 of the kind 3"},
+    {"MergeOfASpecialToken", [](RawImage& r) { put_in(r, ImageSection::merges, 12, uint32_t{2}); },
+     "merge 1 names token 2 of the kind 3"},
+    {"MergeIntoAByte", [](RawImage& r) { put_in(r, ImageSection::kinds, 9, kKindByte); },
+     "merge 0 names token 9 of the kind 6"},
     {"HeaderReservedFirst",
      [](RawImage& r) { r.put(offsetof(ImageHeader, reserved0), uint8_t{1}); }, "reserved"},
     {"HeaderReservedLast", [](RawImage& r) { r.put(sizeof(ImageHeader) - 1, uint8_t{1}); },
@@ -200,6 +207,9 @@ unsigned use(const ModelImage& image) {
   check(tokenizer.has_value(), "the tokenizer is created");
   const auto tokens = tokenizer->encode("abcd ab x! cdab\n");
   if (tokens) sum += static_cast<unsigned>(tokenizer->decode(*tokens).size());
+  EXPECT_TRUE(!tokens || std::ranges::none_of(*tokens, [&](uint32_t token) {
+    return tokenizer->is_special(token);
+  })) << "plain text makes no special token";
   sum += tokenizer->special_token("<|im_end|>").value_or(0);
   for (uint32_t i = 0; i < image.config().n_vocab + 2; ++i) {
     sum += static_cast<unsigned>(tokenizer->bytes_of(i).size());
