@@ -43,6 +43,7 @@ struct Manifest {
   uint64_t segment_bytes() const;
 };
 
+// Both refuse a manifest without spans and one with more than kSpansMax.
 Result<UniqueFd> seal_manifest(const Manifest& manifest, const MemoryRoom& room);
 // Validates seals, size, magic, ABI, checksum and that spans follow each other without overlap.
 Result<Manifest> read_manifest(UniqueFd fd);

@@ -37,14 +37,18 @@ Result<Manifest> read_bytes(const std::vector<std::byte>& bytes) {
   return read_manifest(std::move(*fd));
 }
 
+void sum_anew(std::vector<std::byte>& bytes) {
+  std::memset(bytes.data() + offsetof(ManifestHeader, checksum), 0, sizeof(uint64_t));
+  const uint64_t checksum = checksum64(bytes);
+  std::memcpy(bytes.data() + offsetof(ManifestHeader, checksum), &checksum, sizeof(checksum));
+}
+
 // Changes one field of the bytes and makes the checksum right again.
 template <class T>
 std::vector<std::byte> forged(size_t offset, T value) {
   std::vector<std::byte> bytes = bytes_of(example());
   std::memcpy(bytes.data() + offset, &value, sizeof(value));
-  std::memset(bytes.data() + offsetof(ManifestHeader, checksum), 0, sizeof(uint64_t));
-  const uint64_t checksum = checksum64(bytes);
-  std::memcpy(bytes.data() + offsetof(ManifestHeader, checksum), &checksum, sizeof(checksum));
+  sum_anew(bytes);
   return bytes;
 }
 
@@ -129,10 +133,25 @@ TEST(Manifest, unsealed_memory_is_refused) {
   EXPECT_EQ(read.error().code, ErrorCode::bad_segment);
 }
 
-TEST(Manifest, spans_up_to_the_limit_are_sealed_and_no_more_and_no_fewer) {
+TEST(Manifest, none_is_sealed_or_read_without_spans) {
+  Manifest empty = example();
+  empty.spans.clear();
+  const auto sealed = seal_manifest(empty, memory_room());
+  ASSERT_FALSE(sealed);
+  EXPECT_EQ(sealed.error().code, ErrorCode::bad_segment);
+  EXPECT_EQ(sealed.error().value, "0");
+  expect_refused(forged(offsetof(ManifestHeader, n_spans), uint32_t{0}), "number of spans is 0");
+  std::vector<std::byte> header_alone = bytes_of(example());
+  header_alone.resize(sizeof(ManifestHeader));
+  const uint32_t none = 0;
+  std::memcpy(header_alone.data() + offsetof(ManifestHeader, n_spans), &none, sizeof none);
+  sum_anew(header_alone);
+  expect_refused(header_alone, "number of spans is 0");
+}
+
+TEST(Manifest, spans_up_to_the_limit_are_sealed_and_no_more) {
   Manifest manifest = example();
   manifest.spans.clear();
-  EXPECT_FALSE(seal_manifest(manifest, memory_room()));
   for (uint32_t i = 0; i < kSpansMax; ++i) manifest.spans.push_back(span(1, 0, 1, i));
   EXPECT_EQ(read_bytes(bytes_of(manifest))->spans.size(), kSpansMax);
   manifest.spans.push_back(span(1, 0, 1, kSpansMax));

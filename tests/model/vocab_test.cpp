@@ -121,6 +121,25 @@ TEST(SentencePiece, TheMarkOfASpaceIsASpace) {
   EXPECT_EQ(made.encode("a\u2581b"), made.encode("a b"));
 }
 
+// As a run of plain text they would lose the one that encoding puts before it.
+TEST(Tokenizer, SpacesThatAreATokenOfTheMakerKeepTheirNumber) {
+  const std::string spaces(7, ' ');
+  for (const char* name : {"gpt2", "sentencepiece"}) {
+    FixtureJson vocab = read_fixture(name);
+    vocab["tokens"].push_back(spaces);
+    vocab["token_type"].push_back(kKindUser);
+    if (vocab.contains("scores")) vocab["scores"].push_back(0);
+    const Made made(file_of(vocab));
+    const uint32_t token = made.id(spaces);
+    EXPECT_EQ(made.encode(spaces), Tokens{token}) << name;
+    EXPECT_EQ(made.tokenizer->first_bytes_of(token), spaces) << name;
+    for (const std::string& text : {spaces, spaces + spaces, spaces + " a", "a" + spaces + "b"}) {
+      EXPECT_EQ(std::ranges::count(made.encode(text), token), text.size() / spaces.size()) << text;
+      EXPECT_EQ(made.tokenizer->decode(made.encode(text)), text) << name;
+    }
+  }
+}
+
 TEST(SentencePiece, ATokenOverTheBorderOfWordsIsFound) {
   FixtureJson vocab = read_fixture("sentencepiece");
   vocab["tokens"].push_back("b\u2581");
