@@ -22,6 +22,13 @@ FamilyFixture::FamilyFixture(const std::string& name)
   path = POLYKV_SOURCE_DIR "/tests/fixtures/family_" + name + ".gguf";
 }
 
+FamilyFixture FamilyFixture::hub(const std::string& name) {
+  const std::string path = POLYKV_SOURCE_DIR "/tests/fixtures/hub_" + name;
+  FamilyFixture out = at(path + ".json");
+  out.path = path;
+  return out;
+}
+
 double FamilyFixture::error(const std::vector<float>& logits_of_all) const {
   double most = 0;
   for (size_t i = 0; i < positions.size(); ++i) {
@@ -58,6 +65,10 @@ std::vector<Feature> family_features() {
       {"qwen3", "QkNorm", [](RawImage& r) { r.switch_off(kQkNorm, {R::q_norm, R::k_norm}); }},
       {"llama", "RopeScaling",
        [](RawImage& r) { change(r, [](C& c) { c.rope_scaling = RopeScaling::none; }); }},
+      {"yarn", "Yarn",
+       [](RawImage& r) { change(r, [](C& c) { c.rope_scaling = RopeScaling::none; }); }},
+      {"yarn", "YarnsFactorAlone",
+       [](RawImage& r) { change(r, [](C& c) { c.rope_scaling = RopeScaling::linear; }); }},
       {"llama", "PairsSideBySide",
        [](RawImage& r) { change(r, [](C& c) { c.rope_interleaved = 0; }); }},
       {"mistral", "RopeBase", [](RawImage& r) { change(r, [](C& c) { c.rope_base = 20000; }); }},

@@ -17,6 +17,7 @@ struct FamilyFixture {
   std::vector<std::vector<float>> logits;  // [positions, n_vocab]
 
   explicit FamilyFixture(const std::string& name);
+  static FamilyFixture hub(const std::string& name);      // a checkpoint's (make_hub_fixture.py)
   static FamilyFixture at(const std::string& json_path);  // the model's path stays empty
   // The largest difference. logits_of_all: [n, n_vocab].
   double error(const std::vector<float>& logits_of_all) const;
@@ -27,7 +28,10 @@ struct FamilyFixture {
 inline constexpr double kFamilyTolerance = 2e-3;   // of decoding
 inline constexpr double kPrefillTolerance = 1e-4;  // f32 throughout
 
-inline const char* const kFamilies[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3"};
+// "yarn" is a Qwen3 with YaRN, past its original positions, and tensors of seven types; the others'
+// matrices are Q8_0.
+inline const char* const kFamilies[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3", "yarn"};
+inline const char* const kHubs[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3"};
 
 // A family's feature, and how an image forgets it.
 struct Feature {

@@ -45,6 +45,18 @@ TEST_P(FamilyPrefills, WhatAnIndependentImplementationDoes) {
   EXPECT_LE(error, kPrefillTolerance);
 }
 
+class HubPrefills : public testing::TestWithParam<const char*> {};
+
+TEST_P(HubPrefills, WhatTransformersDoes) {
+  const FamilyFixture fixture = FamilyFixture::hub(GetParam());
+  const ModelImage image = open_image(RawImage(fixture.path));
+  const double error = fixture.error(prefill_all(image, fixture.tokens));
+  std::printf("%s: off by at most %.3g\n", GetParam(), error);
+  EXPECT_LE(error, kPrefillTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(, HubPrefills, testing::ValuesIn(test::kHubs));
+
 TEST_P(FamilyPrefills, NearlyTheSameInHalves) {
   if (!can_split()) GTEST_SKIP() << "no AMX here, or libtorch lacks the product for it";
   const FamilyFixture fixture(GetParam());

@@ -25,12 +25,6 @@ using test::RawImage;
 
 const std::string kFixtures = POLYKV_SOURCE_DIR "/tests/fixtures/";
 
-FamilyFixture fixture_of(const std::string& name) {
-  FamilyFixture fixture = FamilyFixture::at(kFixtures + "hub_" + name + ".json");
-  fixture.path = kFixtures + "hub_" + name;
-  return fixture;
-}
-
 std::vector<float> decode(const ModelImage& image, const std::vector<uint32_t>& tokens) {
   const Kernels kernels = choose_kernels()->set;
   ThreadTeam team(2);
@@ -47,7 +41,7 @@ std::vector<float> decode(const ModelImage& image, const std::vector<uint32_t>& 
 class Hub : public testing::TestWithParam<const char*> {};
 
 TEST_P(Hub, PredictsWhatTransformersDoes) {
-  const FamilyFixture fixture = fixture_of(GetParam());
+  const FamilyFixture fixture = FamilyFixture::hub(GetParam());
   const ModelImage image = open_image(RawImage(fixture.path));
   const double error = fixture.error(decode(image, fixture.tokens));
   std::printf("%s: off by at most %.3g\n", GetParam(), error);
@@ -59,9 +53,9 @@ TEST_P(Hub, TokenisesAsTheSameVocabularyFromGgufDoes) {
   const bool gemma = name == "gemma3";
   const ModelImage image = open_image(RawImage(kFixtures + "hub_" + name));
   const auto tokenizer = Tokenizer::create(image);
-  std::ifstream file(kFixtures + (gemma             ? "hub_gemma3.json"
-                                  : name == "qwen2" ? "vocab_qwen2.json"
-                                                    : "vocab_llamabpe.json"));
+  std::ifstream file(kFixtures + (gemma                      ? "hub_gemma3.json"
+                                  : name.starts_with("qwen") ? "vocab_qwen2.json"
+                                                             : "vocab_llamabpe.json"));
   const json vocabulary = json::parse(file);
   EXPECT_GE(vocabulary["samples"].size(), 190U);
   for (const auto& sample : vocabulary["samples"]) {
@@ -76,12 +70,12 @@ TEST_P(Hub, TokenisesAsTheSameVocabularyFromGgufDoes) {
       << "the embedding has more rows than there are tokens";
 }
 
-INSTANTIATE_TEST_SUITE_P(, Hub, testing::Values("llama", "qwen2", "mistral", "gemma3"));
+INSTANTIATE_TEST_SUITE_P(, Hub, testing::ValuesIn(test::kHubs));
 
 class HubNeeds : public testing::TestWithParam<test::Feature> {};
 
 TEST_P(HubNeeds, EachFeature) {
-  const FamilyFixture fixture = fixture_of(GetParam().family);
+  const FamilyFixture fixture = FamilyFixture::hub(GetParam().family);
   RawImage raw(fixture.path);
   GetParam().switch_off(raw);
   EXPECT_GT(fixture.error(decode(open_image(raw), fixture.tokens)), 10 * kFamilyTolerance);
@@ -89,6 +83,10 @@ TEST_P(HubNeeds, EachFeature) {
 
 const test::Feature kHubFeatures[] = {
     {"llama", "RopeScaling",
+     [](RawImage& r) {
+       test::change_config(r, [](ModelConfig& c) { c.rope_scaling = RopeScaling::none; });
+     }},
+    {"qwen3", "Yarn",
      [](RawImage& r) {
        test::change_config(r, [](ModelConfig& c) { c.rope_scaling = RopeScaling::none; });
      }},
@@ -175,7 +173,7 @@ TEST(HubGemma3, TheTextModelWithinOneThatSeesImagesRuns) {
         table = within;
       },
       "abcd");
-  const FamilyFixture fixture = fixture_of("gemma3");
+  const FamilyFixture fixture = FamilyFixture::hub("gemma3");
   const ModelImage image = open_image(RawImage(hub.path()));
   EXPECT_LE(fixture.error(decode(image, fixture.tokens)), kFamilyTolerance);
   hub.edit("config.json", [](json& all) { all["quantization_config"] = {{"bits", 4}}; });

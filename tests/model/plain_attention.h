@@ -24,8 +24,7 @@ class PlainAttention : public Attention {
     for (uint32_t m = 0; m < call.n_rows; ++m) {
       std::vector<float>& keys = keys_[call.layer];
       keys.insert(keys.end(), call.k + m * width, call.k + (m + 1) * width);
-      ropes_.of(call.layer)
-          .rotate(&keys[keys.size() - width], config_.n_kv_heads, call.positions[m]);
+      turn(call.layer, &keys[keys.size() - width], config_.n_kv_heads, call.positions[m]);
       values_[call.layer].insert(values_[call.layer].end(), call.v + m * width,
                                  call.v + (m + 1) * width);
       attend_row(call, m);
@@ -36,10 +35,17 @@ class PlainAttention : public Attention {
   const std::vector<float>& queries(uint32_t layer) const { return queries_[layer]; }  // the same
 
  private:
+  // x: [n_heads, head_dim]
+  void turn(uint32_t layer, float* x, uint32_t n_heads, uint32_t position) const {
+    std::vector<float> cos(config_.head_dim / 2), sin(config_.head_dim / 2);
+    ropes_.of(layer).angles(position, cos.data(), sin.data());
+    ropes_.of(layer).apply(x, n_heads, cos.data(), sin.data());
+  }
+
   void attend_row(const AttentionCall& call, uint32_t m) {
     const size_t width = size_t{config_.n_heads} * config_.head_dim;
     std::vector<float> q(call.q + m * width, call.q + (m + 1) * width);
-    ropes_.of(call.layer).rotate(q.data(), config_.n_heads, call.positions[m]);
+    turn(call.layer, q.data(), config_.n_heads, call.positions[m]);
     queries_[call.layer].insert(queries_[call.layer].end(), q.begin(), q.end());
     for (uint32_t h = 0; h < config_.n_heads; ++h) {
       attend_head(call.layer, h, &q[size_t{h} * config_.head_dim],

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/family_*.gguf and family_*.json: tiny models with random weights, one of
-each family, and the logits that an independent implementation finds.
+each family, and one with YaRN and all types of tensors whose blocks are 32 long; and the logits
+that an independent implementation finds.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers gguf numpy
     /tmp/venv/bin/python tests/scripts/make_family_fixture.py tests/fixtures [FAMILY...]
 
 The reference is Hugging Face's transformers in float64, with the weights that the file holds: Q8_0
-matrices as they dequantise. Weights are scaled so that each feature of a family matters.
+matrices (and the others) as they dequantise. Weights are scaled so that each feature matters.
 """
+import itertools
 import json
 import pathlib
 import sys
@@ -26,6 +28,8 @@ N_VOCAB = 288
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0,
+        "original_max_position_embeddings": 32}
 GEMMA_ROPE = {"full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 8.0},
               "sliding_attention": PLAIN}
 
@@ -50,7 +54,11 @@ FAMILIES = {
         **{**SIZES, "num_hidden_layers": 3}, head_dim=256, rope_parameters=GEMMA_ROPE,
         sliding_window=WINDOW, layer_types=["sliding_attention"] * 2 + ["full_attention"],
         query_pre_attn_scalar=256), transformers.Gemma3ForCausalLM, False),
+    "yarn": ("qwen3", transformers.Qwen3Config(
+        **{**SIZES, "max_position_embeddings": 256}, head_dim=64, rope_parameters=YARN,
+        tie_word_embeddings=False), transformers.Qwen3ForCausalLM, False),
 }
+TYPES = {"yarn": [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.BF16, Q.Q8_0, Q.F16]}  # of the others, Q8_0
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
          "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
@@ -123,6 +131,15 @@ def add_windows(writer, config, arch):
         writer.add_rope_scaling_factor(config.rope_parameters["full_attention"]["factor"])
 
 
+def add_yarn(writer, config):
+    if config.rope_parameters.get("rope_type") != "yarn":
+        return
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+    writer.add_rope_scaling_orig_ctx_len(
+        config.rope_parameters["original_max_position_embeddings"])
+
+
 def rope_base(config):
     return config.rope_parameters.get("full_attention", config.rope_parameters)["rope_theta"]
 
@@ -140,6 +157,7 @@ def add_metadata(writer, config, arch):
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(rope_base(config))
     add_windows(writer, config, arch)
+    add_yarn(writer, config)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2" if arch.startswith("qwen") else "llama-bpe")
     writer.add_token_list(byte_tokens() + ["ab"] + special)
@@ -155,6 +173,7 @@ def make(folder, name, seed):
     path = str(pathlib.Path(folder, f"family_{name}.gguf"))
     writer = gguf.GGUFWriter(path, arch)
     add_metadata(writer, config, arch)
+    types = itertools.cycle(TYPES.get(name, [Q.Q8_0]))
     state = {}
     for key, old in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
@@ -168,11 +187,12 @@ def make(folder, name, seed):
                 written = interleaved(weight, config.head_dim)
             writer.add_tensor(gguf_name(key, arch), written)
         else:
-            blocks = gguf.quants.quantize(weight, Q.Q8_0)
-            weight = gguf.quants.dequantize(blocks, Q.Q8_0)
+            kind = next(types)
+            blocks = gguf.quants.quantize(weight, kind)
+            weight = gguf.quants.dequantize(blocks, kind)
             if permuted and key.endswith(("q_proj.weight", "k_proj.weight")):
                 blocks = interleaved(blocks, config.head_dim)
-            writer.add_tensor(gguf_name(key, arch), blocks, raw_dtype=Q.Q8_0)
+            writer.add_tensor(gguf_name(key, arch), blocks, raw_dtype=kind)
         state[key] = torch.from_numpy(weight.astype(np.float64))
     if config.rope_parameters.get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", rope_factors(config))

