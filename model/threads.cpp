@@ -17,9 +17,9 @@ void pause() {
 #endif
 }
 
-// Waits without sleeping, up to about a millisecond, for as long as that has been worth it of late:
-// to wake a thread takes longer than most of a step's runs, but many agents share few cores, and a
-// spinning thread steals from one that works.
+// Waits without sleeping for as long as that has been worth it of late: to wake a thread takes
+// longer than most of a step's runs, but many agents share few cores, and a spinning thread steals
+// from one that works.
 class Patience {
  public:
   // Whether `changed` came true meanwhile.
@@ -38,7 +38,7 @@ class Patience {
   }
 
  private:
-  static constexpr int kLeast = 64, kMost = 20000;
+  static constexpr int kLeast = 64, kMost = 3000;
   int spins_ = kLeast;
 };
 

@@ -42,6 +42,25 @@ TEST(ThreadTeam, ManyShortRunsInARowLoseNothing) {
   for (uint32_t sum : sums) EXPECT_EQ(sum, 4999u * 5000 / 2);
 }
 
+// Whoever takes the first item comes back only when all others are done: by somebody else, among
+// them those that were to be its own.
+TEST(ThreadTeam, OthersDoWhatAThreadThatIsHeldUpHasLeft) {
+  for (unsigned size : {2u, 3u}) {
+    ThreadTeam team(size);
+    for (uint32_t held_up : {0u, 7u, 15u}) {
+      std::atomic<uint32_t> others = 0;
+      team.run(16, 1, [&](uint32_t begin, uint32_t) {
+        if (begin != held_up) {
+          if (++others == 15) others.notify_all();
+          return;
+        }
+        for (uint32_t seen; (seen = others.load()) != 15;) others.wait(seen);
+      });
+      EXPECT_EQ(others, 15u);
+    }
+  }
+}
+
 TEST(ThreadTeam, EndsWhetherOrNotItEverRan) {
   for (int i = 0; i < 200; ++i) {
     ThreadTeam idle(3);
