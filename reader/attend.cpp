@@ -58,6 +58,14 @@ void rotate_query(const AttendKernel& kernel, const PlaneView& k, const float* q
                              ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
 }
 
+// A span that is one split needs no state beside that one's.
+void use_as_whole(Work& work) {
+  work.max = work.split.max;
+  work.sum = work.split.sum;
+  work.acc = work.split.acc;
+  work.acc_rotated = work.split.acc_rotated;
+}
+
 void start(const AttendKernel& kernel, const SpanCall& call, Work& work) {
   const uint32_t dim = call.k->shape.head_dim;
   work.split.k = call.k;
@@ -73,9 +81,15 @@ void start(const AttendKernel& kernel, const SpanCall& call, Work& work) {
     if (is_rotated(call.k->shape.codec)) {
       rotate_query(kernel, *call.k, call.q + first, work.q_rotated + first, work.q_mean + query);
     }
-    clear({work.max + query, work.sum + query, work.acc + first}, dim);
-    std::fill_n(work.acc_rotated + first, dim, 0.0f);
   }
+}
+
+void clear_state(const SpanCall& call, const Work& work) {
+  const uint32_t dim = call.k->shape.head_dim;
+  for (uint32_t query = 0; query < call.n_queries; ++query) {
+    clear({work.max + query, work.sum + query, work.acc + size_t{query} * dim}, dim);
+  }
+  std::fill_n(work.acc_rotated, size_t{call.n_queries} * dim, 0.0f);
 }
 
 bool has_rotated_values(const PlaneView& v) {
@@ -137,14 +151,16 @@ void attend_span(const AttendKernel& kernel, const SpanCall& call) {
   if (call.row_begin >= call.row_end || call.n_queries == 0) return;
   Work work = cut_work(call);
   start(kernel, call, work);
-  uint32_t row = call.row_begin;
-  while (row < call.row_end) {
+  const auto end_of_split = [&](uint32_t row) {
+    return std::min(call.row_end, split_end(*call.k, *call.v, row, kernel.split_tokens));
+  };
+  const bool is_whole = end_of_split(call.row_begin) == call.row_end;
+  is_whole ? use_as_whole(work) : clear_state(call, work);
+  for (uint32_t row = call.row_begin; row < call.row_end; row = work.split.row_end) {
     work.split.row_begin = row;
-    work.split.row_end =
-        std::min(call.row_end, split_end(*call.k, *call.v, row, kernel.split_tokens));
+    work.split.row_end = end_of_split(row);
     kernel.split(work.split);
-    join_split(call, work);
-    row = work.split.row_end;
+    if (!is_whole) join_split(call, work);
   }
   finish(kernel, call, work);
 }

@@ -25,7 +25,8 @@ MergeFactors merge_weights(float* into_max, float* into_sum, float other_max, fl
 }
 
 void merge_values(float* into, const float* other, MergeFactors factors, uint32_t n) {
-  if (factors.other == 0.0f) return;  // then factors.into is 1
+  if (factors.other == 0.0f) return;                                   // then factors.into is 1
+  if (factors.into == 0.0f) return void(std::copy_n(other, n, into));  // and the other way round
   for (uint32_t i = 0; i < n; ++i) into[i] = into[i] * factors.into + other[i] * factors.other;
 }
 
