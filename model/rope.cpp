@@ -48,6 +48,24 @@ double scaled(double frequency, uint32_t pair, const ModelConfig& config) {
   }
 }
 
+// One head's pairs, several at once: both are loops that the compiler makes vectors of.
+void turn_neighbours(float* __restrict x, uint32_t half, const float* __restrict cos,
+                     const float* __restrict sin) {
+  for (uint32_t i = 0; i < half; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * cos[i] - b * sin[i];
+    x[2 * i + 1] = a * sin[i] + b * cos[i];
+  }
+}
+void turn_halves(float* __restrict x, uint32_t half, const float* __restrict cos,
+                 const float* __restrict sin) {
+  for (uint32_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[half + i];
+    x[i] = a * cos[i] - b * sin[i];
+    x[half + i] = a * sin[i] + b * cos[i];
+  }
+}
+
 // The configuration of layers with a window, as if all were such.
 ModelConfig local(const ModelConfig& config) {
   ModelConfig out = config;
@@ -91,7 +109,10 @@ void Rope::angles(int64_t position, float* cos, float* sin) const {
 }
 
 void Rope::apply(float* x, uint32_t n_heads, const float* cos, const float* sin) const {
-  for (uint32_t i = 0; i < head_dim_ / 2; ++i) turn_pair(x, n_heads, i, cos[i], sin[i]);
+  const uint32_t half = head_dim_ / 2;
+  for (uint32_t h = 0; h < n_heads; ++h, x += head_dim_) {
+    interleaved_ ? turn_neighbours(x, half, cos, sin) : turn_halves(x, half, cos, sin);
+  }
 }
 
 void Rope::turn_pair(float* x, uint32_t n_heads, uint32_t pair, float cos, float sin) const {
