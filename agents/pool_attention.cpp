@@ -52,7 +52,10 @@ const PoolAttention::Seen& PoolAttention::seen_of(uint32_t layer) const {
 void PoolAttention::attend(const AttentionCall& call, Suffix* const* suffixes) {
   turn(call);
   const Rows rows{call, suffixes, seen_of(call.layer)};
-  keep(rows);
+  for (uint32_t row = 0; row < call.n_rows; ++row) {
+    if (is_alone(rows, row)) continue;  // then it is stored where it is attended to
+    for (uint32_t head = 0; head < config_.n_kv_heads; ++head) keep(rows, head, row);
+  }
   const uint32_t n_groups = (call.n_rows + kSuffixRows - 1) / kSuffixRows;
   const uint32_t in_head = static_cast<uint32_t>(rows.seen.sight.parts.size()) + n_groups;
   const auto work = [&](uint32_t begin, uint32_t end) {
@@ -75,7 +78,10 @@ void PoolAttention::attend_piece(const Rows& rows, uint32_t head, uint32_t piece
   if (piece < n_parts) return attend_part(rows, head, piece, worker);
   const uint32_t begin = (piece - n_parts) * kSuffixRows;
   const uint32_t end = std::min(begin + kSuffixRows, rows.call.n_rows);
-  for (uint32_t row = begin; row < end; ++row) attend_suffix(rows, head, row, worker);
+  for (uint32_t row = begin; row < end; ++row) {
+    if (is_alone(rows, row)) keep(rows, head, row);
+    attend_suffix(rows, head, row, worker);
+  }
 }
 
 // There are as many as threads.
@@ -111,24 +117,24 @@ size_t PoolAttention::angle(uint32_t shift, uint32_t row) const {
   return (size_t{shift} * Decoder::kRowsMax + row) * config_.head_dim;
 }
 
-// Stores the new rows' K (rotated to their absolute positions) and V.
-void PoolAttention::keep(const Rows& rows) const {
+// Whether no other row of the call is of the row's suffix: those of one suffix lie together.
+bool PoolAttention::is_alone(const Rows& rows, uint32_t row) {
+  const auto is_its = [&](uint32_t other) { return rows.suffixes[other] == rows.suffixes[row]; };
+  return (row == 0 || !is_its(row - 1)) && (row + 1 == rows.call.n_rows || !is_its(row + 1));
+}
+
+// Stores a new row's K of a head (rotated to its absolute position) and V.
+void PoolAttention::keep(const Rows& rows, uint32_t head, uint32_t row) const {
   const AttentionCall& call = rows.call;
-  const uint32_t dim = config_.head_dim;
-  const Rope& rope = ropes_.at(rows.seen.sight.rope);
-  for (uint32_t r = 0; r < call.n_rows; ++r) {
-    Suffix& suffix = *rows.suffixes[r];
-    const uint32_t row = call.positions[r] - layout_.n_tokens;
-    check(row < suffix.room(), "a token lies outside the reserved private suffix");
-    const float* cos = rows.seen.angles.get() + angle(0, r);
-    for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
-      const size_t from = (size_t{r} * config_.n_kv_heads + head) * dim;
-      float* k = suffix.k(call.layer, head, row);
-      std::copy_n(call.k + from, dim, k);
-      rope.apply(k, 1, cos, cos + dim / 2);
-      std::copy_n(call.v + from, dim, suffix.v(call.layer, head, row));
-    }
-  }
+  const uint32_t dim = config_.head_dim, at = call.positions[row] - layout_.n_tokens;
+  Suffix& suffix = *rows.suffixes[row];
+  check(at < suffix.room(), "a token lies outside the reserved private suffix");
+  const float* cos = rows.seen.angles.get() + angle(0, row);
+  const size_t from = (size_t{row} * config_.n_kv_heads + head) * dim;
+  float* k = suffix.k(call.layer, head, at);
+  std::copy_n(call.k + from, dim, k);
+  ropes_.at(rows.seen.sight.rope).apply(k, 1, cos, cos + dim / 2);
+  std::copy_n(call.v + from, dim, suffix.v(call.layer, head, at));
 }
 
 // Empty states of some rows, one after the other, and their queries as the part wants them.

@@ -28,7 +28,8 @@ class PoolAttention {
 
   const Layout& layout() const { return layout_; }
   // The rows of all streams share one pass over the spans. suffixes: [call.n_rows] whose each row
-  // is. REQUIRES: positions follow the layout's last one, within the suffix's room. No allocation.
+  // is. REQUIRES: those of one suffix lie together; positions follow the layout's last one, within
+  // the suffix's room. No allocation.
   void attend(const AttentionCall& call, Suffix* const* suffixes);
 
  private:
@@ -61,7 +62,8 @@ class PoolAttention {
   const Seen& seen_of(uint32_t layer) const;
   void turn(const AttentionCall& call);
   size_t angle(uint32_t shift, uint32_t row) const;
-  void keep(const Rows& rows) const;
+  static bool is_alone(const Rows& rows, uint32_t row);
+  void keep(const Rows& rows, uint32_t head, uint32_t row) const;
   Worker& take_worker();
   void attend_piece(const Rows& rows, uint32_t head, uint32_t piece, Worker& worker) const;
   void attend_part(const Rows& rows, uint32_t head, uint32_t part, Worker& worker) const;
