@@ -32,6 +32,7 @@ Lanes::Lanes(AgentModel& model, uint32_t n_lanes)
   lanes_.reserve(n_lanes);
   for (uint32_t i = 0; i < n_lanes; ++i) lanes_.emplace_back(model.image.config());
   deciding_.reserve(n_lanes);
+  texts_.resize(n_lanes);
 }
 
 bool Lanes::busy() const {
@@ -106,16 +107,24 @@ void Lanes::step(const OnText& on_text, const OnEnd& on_end) {
     }
   }
   pass_.run(logits_.get());
-  const uint32_t n_vocab = model_.image.config().n_vocab;
+  take_all();
   for (size_t i = 0; i < deciding_.size(); ++i) {
-    take(*deciding_[i], {&logits_[i * n_vocab], n_vocab}, on_text);
-    if (deciding_[i]->answer->ended()) end(*deciding_[i], on_end);
+    Lane& lane = *deciding_[i];
+    if (!texts_[i].empty() || !lane.answer->logprobs().empty()) on_text(lane, texts_[i]);
+    if (lane.answer->ended()) end(lane, on_end);
   }
 }
 
-void Lanes::take(Lane& lane, std::span<float> logits, const OnText& on_text) {
-  const std::string text = lane.answer->take(logits);
-  if (!text.empty() || !lane.answer->logprobs().empty()) on_text(lane, text);
+// Lanes choose by themselves, and so at the same time.
+void Lanes::take_all() {
+  const uint32_t n_vocab = model_.image.config().n_vocab;
+  const auto take = [&](uint32_t i) {
+    texts_[i] = deciding_[i]->answer->take({&logits_[size_t{i} * n_vocab], n_vocab});
+  };
+  model_.team.run(static_cast<uint32_t>(deciding_.size()), 1,
+                  [&take](uint32_t begin, uint32_t end) {
+                    for (uint32_t i = begin; i < end; ++i) take(i);
+                  });
 }
 
 void Lanes::end(Lane& lane, const OnEnd& on_end) {

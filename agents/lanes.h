@@ -65,12 +65,13 @@ class Lanes {
   Lane* idle_for(const std::shared_ptr<Holding>& on, std::span<const uint32_t> prompt);
   uint32_t rows_for_prompts() const;
   void add_rows(Lane& lane, uint32_t* prompt_rows);
-  void take(Lane& lane, std::span<float> logits, const OnText& on_text);
+  void take_all();
   void end(Lane& lane, const OnEnd& on_end);
 
   AgentModel& model_;
-  std::vector<Lane> lanes_;      // never resized: answers point into them
-  std::vector<Lane*> deciding_;  // of the present pass, in the order of their logits
+  std::vector<Lane> lanes_;         // never resized: answers point into them
+  std::vector<Lane*> deciding_;     // of the present pass, in the order of their logits
+  std::vector<std::string> texts_;  // [n_lanes]: what each of those says now
   Pass pass_;
   std::unique_ptr<float[], FreeAligned> logits_;  // [n_lanes, n_vocab]
   uint64_t uses_ = 0;
