@@ -38,6 +38,13 @@ if(POLYKV_SANITIZE)
                       -fno-omit-frame-pointer -Wno-maybe-uninitialized)
   add_link_options(-fsanitize=${POLYKV_SANITIZE})
 endif()
+# polykv_seldom_runs(): what this folder and those below compile is not worth the optimiser's time where
+# sanitizers have it look at twice the code; the rooms that compute keep theirs.
+macro(polykv_seldom_runs)
+  if(POLYKV_SANITIZE AND NOT POLYKV_FUZZ)
+    add_compile_options(-O0)
+  endif()
+endmacro()
 if(POLYKV_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL Clang)
     message(FATAL_ERROR "the fuzz targets need clang and its libFuzzer: cmake --preset fuzz")
