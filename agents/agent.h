@@ -9,6 +9,8 @@
 // supervisor closed or died) ends the process. One thread serves; a team computes.
 #pragma once
 
+#include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,15 +51,22 @@ class Agent {
   Status prepare(const Message& request);
   Status encode(const Message& request);
   Status cancel(const Message& request);
+  Status take_text(const Lane& lane, const std::string& text);
   Status send_text(const Lane& lane, const std::string& text);
   Status send_done(const Lane& lane);
   Status score_tokens(const Message& request, std::vector<UniqueFd> fds);
+
+  struct Unsent {
+    std::string text;
+    std::chrono::steady_clock::time_point last_sent;  // of the same answer; of none: long ago
+  };
 
   AgentOptions options_;
   ControlClient control_;
   std::unique_ptr<AgentModel> model_;
   std::shared_ptr<Holding> held_;  // the newest version; lanes may still be on older ones
   std::optional<Lanes> lanes_;
+  std::map<std::string, Unsent> unsent_;  // by request, of answers that grow
   bool stop_ = false;
 };
 
