@@ -29,11 +29,16 @@ void cut(const WeightToPack& weight, std::vector<Piece>& pieces) {
   }
 }
 
+void forget(const Piece& piece) {
+  const auto& from = *piece.weight->from;
+  const uint64_t first = piece.rows.begin * file_row_bytes(from, piece.weight->form);
+  if (from.is_mapped) forget_pages(from.data.subspan(first, file_bytes(piece)));
+}
+
 Status pack_piece(const Piece& piece) {
   const auto& [from, form, values, scales] = *piece.weight;
   const Status packed = repack(*from, form, piece.rows, values, scales);
-  const uint64_t first = piece.rows.begin * file_row_bytes(*from, form);
-  if (from->is_mapped) forget_pages(from->data.subspan(first, file_bytes(piece)));
+  forget(piece);
   return packed;
 }
 
@@ -66,7 +71,10 @@ Status pack_weights(std::span<const WeightToPack> weights, ThreadTeam& team,
     });
     const auto bad = std::ranges::find_if(outcomes, [](const Status& one) { return !one; });
     if (bad != outcomes.end()) return *bad;
-    for (const Piece& piece : round) bytes += image_bytes(piece);
+    for (const Piece& piece : round) {
+      bytes += image_bytes(piece);
+      forget(piece);  // again: reading its neighbours maps the pages around them, too
+    }
     if (done) done(bytes);
     left = left.subspan(round.size());
   }

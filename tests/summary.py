@@ -14,6 +14,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 _PYTHON_CASE = re.compile(r"^\[ (PASSED|FAILED|SKIPPED) \] ([\w.]+)(?:: (.*))?$", re.M)
+_GTEST_FAILURE = re.compile(
+    r"^\S+:\d+: Failure\n.*?(?=^\S+:\d+: Failure$|^\[  FAILED|\Z)", re.M | re.S)
+_KEPT = 600  # characters of what a failed test said
 _GTEST_REASON = re.compile(r"Skipped\n(.*?)\n\s*\[  SKIPPED \]", re.S)
 
 
@@ -30,6 +33,12 @@ def allowed_skips(path):
     return [line for line in lines if line]
 
 
+def _why_failed(output):
+    """The first failed expectation of a GoogleTest case, or the last words of one that died."""
+    found = _GTEST_FAILURE.search(output)
+    return found.group(0)[:_KEPT] if found else output[-_KEPT:]
+
+
 def _of_case(case):
     """The outcomes of one CTest test."""
     name, status = case.get("name"), case.get("status")
@@ -44,7 +53,7 @@ def _of_case(case):
     skipped = case.find("skipped")
     if failure is not None or (status != "run" and skipped is None):
         reason = status if failure is None else failure.get("message") or ""
-        return [Outcome(name, "failed", reason)]
+        return [Outcome(name, "failed", f"{reason} {_why_failed(output)}")]
     if skipped is not None:
         found = _GTEST_REASON.search(output)
         return [Outcome(name, "skipped", found.group(1) if found else skipped.get("message") or "")]

@@ -12,6 +12,11 @@ import summary  # noqa: E402  (the path comes first)
 
 PASSED = '<testcase name="A.b" status="run"><system-out>[  PASSED  ]</system-out></testcase>'
 FAILED = '<testcase name="A.c" status="fail"><failure message=""/><system-out/></testcase>'
+SAID = ('<testcase name="A.e" status="fail"><failure message="Failed"/><system-out>'
+        "[ RUN      ] A.e\nnoise\na.cpp:3: Failure\nExpected: (2) &lt;= (1)\n\n"
+        "a.cpp:4: Failure\nValue of: more\n[  FAILED  ] A.e (0 ms)</system-out></testcase>")
+KILLED = ('<testcase name="A.f" status="fail"><failure message="SEGFAULT"/>'
+          "<system-out>[ RUN      ] A.f\nlast words\n</system-out></testcase>")
 SKIPPED = ('<testcase name="A.d" status="notrun"><skipped message="SKIP_REGULAR_EXPRESSION"/>'
            "<system-out>[ RUN      ] A.d\na.cpp:3: Skipped\nno AVX2\n\n[  SKIPPED ] A.d (0 ms)"
            "</system-out></testcase>")
@@ -39,6 +44,17 @@ class Summary(unittest.TestCase):
         good, lines = self.summarise([], PASSED, FAILED)
         self.assertFalse(good)
         self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+
+    def test_a_failure_says_what_it_expected(self):
+        lines = self.summarise([], PASSED, SAID)[1]
+        self.assertIn("a.cpp:3: Failure Expected: (2) <= (1)", lines[0])
+        self.assertNotIn("noise", lines[0])
+        self.assertNotIn("more", lines[0])
+
+    def test_a_death_says_how_and_the_last_words(self):
+        lines = self.summarise([], PASSED, KILLED)[1]
+        self.assertIn("SEGFAULT", lines[0])
+        self.assertIn("last words", lines[0])
 
     def test_nothing_ran_fails(self):
         self.assertFalse(self.summarise([])[0])
