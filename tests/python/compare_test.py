@@ -149,6 +149,17 @@ class Kernels(unittest.TestCase):
         one, isa = kernels.best(kernels.read_figures(text), kernels.W4)
         self.assertEqual((one["of_read"], isa), (0.9, "avx512"))
 
+    def test_without_amx_it_is_neither_forced_nor_taken(self):
+        text = json.dumps({"benchmarks": [
+            {"name": "matmul/w4/amx/rows:1/manual_time", "of_read": 0.9},
+            {"name": "matmul/w4/avx512/rows:1/manual_time", "of_read": 0.5}]})
+        figures = kernels.read_figures(text)
+        self.assertEqual(kernels.best(figures, kernels.W4, kernels.isas(False))[1], "amx")
+        self.assertEqual(kernels.best(figures, kernels.W4, kernels.isas(True))[1], "avx512")
+        for flags, name in (("amx_int8 avx512_vnni avx512_vbmi", "avx512vbmi"),
+                            ("amx_int8 avx512_vnni", "avx512"), ("avx2", "avx2")):
+            self.assertEqual(kernels.best_without_amx("flags : fpu " + flags), name)
+
     def test_a_missing_program_says_how_to_build_it(self):
         with self.assertRaisesRegex(kernels.BenchError, "libbenchmark-dev.*--target polykv_bench"):
             kernels.program(pathlib.Path("/nonexistent"))
@@ -213,13 +224,21 @@ class Report(unittest.TestCase):
 
     def test_a_document_is_filled_between_its_marks_again_and_again(self):
         run = run_of(decode_row(1, 100.0, 20.0))
-        page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+        begin, end = report.MARKS[False]
+        page = f"before\n{begin}\nold\n{end}\nafter\n"
         once = report.put_into(page, run)
         self.assertNotIn("old", once)
         self.assertTrue(once.startswith("before\n") and once.endswith("after\n"))
         self.assertEqual(report.put_into(once, run), once)
         with self.assertRaisesRegex(ValueError, "no lines"):
             report.put_into("nothing", run)
+
+    def test_a_run_without_amx_has_marks_and_a_sentence_of_its_own(self):
+        page = "\n".join(f"{begin}\nold\n{end}" for begin, end in report.MARKS.values())
+        filled = report.put_into(page, run_of(decode_row(1, 2.0, 1.0), without_amx=True))
+        self.assertTrue(filled.startswith(f"{report.MARKS[False][0]}\nold\n"))
+        self.assertEqual(filled.count("old"), 1)
+        self.assertIn("without the processor's matrix extensions", filled)
 
     def test_a_row_says_what_its_sides_have_to_measure(self):
         self.assertEqual(rows.needs([rows.BY_NAME["tax_0"]], "ours"),
@@ -251,7 +270,7 @@ class Command(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path, page = pathlib.Path(folder) / "run.json", pathlib.Path(folder) / "page.md"
             report.write(run_of(decode_row(1, 100.0, 20.0)), path)
-            page.write_text(f"{report.BEGIN}\n{report.END}\n")
+            page.write_text("\n".join(report.MARKS[False]) + "\n")
             done = self.run_it("--show", str(path), "--into", str(page))
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("**5.00**", done.stdout)

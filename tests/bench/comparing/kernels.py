@@ -17,6 +17,19 @@ READ = "read_memory/threads:2/MiB:400/"
 ISAS = ("amx", "avx512vbmi", "avx512", "avx2")  # from the best on
 
 
+def isas(without_amx):
+    """The sets that may be used, from the best on."""
+    return ISAS[1:] if without_amx else ISAS
+
+
+def best_without_amx(cpuinfo):
+    """What POLYKV_ISA is set to, so that the matrix extensions are left alone."""
+    flags = set(cpuinfo.split())
+    if "avx512_vbmi" in flags:
+        return "avx512vbmi"
+    return "avx512" if "avx512_vnni" in flags else "avx2"
+
+
 def program(programs):
     """polykv_bench; says how to build it if it is not there."""
     path = programs / "polykv_bench"
@@ -46,19 +59,19 @@ def read_bandwidth(path):
     return _run(path, "^" + READ)[READ]["GB/s"]
 
 
-def best(figures, name):
-    """The figures of the best instruction set that has this kernel."""
-    for isa in ISAS:
+def best(figures, name, sets=ISAS):
+    """The figures of the best of these instruction sets that has this kernel."""
+    for isa in sets:
         if name.format(isa=isa) in figures:
             return figures[name.format(isa=isa)], isa
     raise BenchError(f"polykv_bench has no {name}")
 
 
-def shares_of_reading(path):
+def shares_of_reading(path, sets=ISAS):
     """{row: (per cent of the read bandwidth, instruction set)}, measured in turns with reading."""
     shares = {}
     for row, name in (("attend", ATTEND), ("w4", W4)):
-        figures = _run(path, "^" + name.format(isa="(" + "|".join(ISAS) + ")"))
-        one, isa = best(figures, name)
+        figures = _run(path, "^" + name.format(isa="(" + "|".join(sets) + ")"))
+        one, isa = best(figures, name, sets)
         shares[row] = (100 * one["of_read"], isa)
     return shares

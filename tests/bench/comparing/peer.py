@@ -17,6 +17,8 @@ PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-quantize", "llama-perpl
 # No OpenMP, because its threads spin between two tests; no network, no examples: nothing of speed.
 BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF", "-DLLAMA_CURL=OFF",
          "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DBUILD_SHARED_LIBS=OFF")
+# Of a folder without AMX: what a processor with AVX-512 VNNI alone would be given.
+NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 THREADS = 2
 DECODED = 32  # tokens a run
 PROMPT = 64
@@ -83,9 +85,10 @@ def fetch(folder, say):
         shutil.move(next(pathlib.Path(place).glob("*/vendor")), folder / "vendor")
 
 
-def build(folder, say):
-    """Its programs in folder/build/bin; nothing to do if they are there."""
-    programs = folder / "build/bin"
+def build(folder, without_amx, say):
+    """Its programs in folder/build/bin (build-without-amx/bin); nothing to do if there."""
+    place = folder / ("build-without-amx" if without_amx else "build")
+    programs = place / "bin"
     if all((programs / name).exists() for name in PROGRAMS):
         return programs
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +96,10 @@ def build(folder, say):
         fetch(folder, say)
     say("building llama.cpp, once: about 10 minutes on 2 cores")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    _run(["cmake", *generator, "-S", folder / "vendor/llama.cpp", "-B", folder / "build", *BUILD,
-          *compilers()], "cmake of llama.cpp")
-    _run(["cmake", "--build", folder / "build", f"-j{os.cpu_count()}", "--target", *PROGRAMS],
+    flags = [f"-DCMAKE_{word}_FLAGS={NO_AMX}" for word in ("C", "CXX")] if without_amx else []
+    _run(["cmake", *generator, "-S", folder / "vendor/llama.cpp", "-B", place, *BUILD,
+          *compilers(), *flags], "cmake of llama.cpp")
+    _run(["cmake", "--build", place, f"-j{os.cpu_count()}", "--target", *PROGRAMS],
          "the build of llama.cpp")
     return programs
 

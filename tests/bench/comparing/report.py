@@ -6,7 +6,8 @@ import re
 from . import rows as the_rows
 from .arithmetic import output_hash, ratio, spread
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MARKS = {False: ("<!-- measured: begin -->", "<!-- measured: end -->"),
+         True: ("<!-- measured without AMX: begin -->", "<!-- measured without AMX: end -->")}
 
 
 def value_of(value, figures):
@@ -115,7 +116,10 @@ def flags_text(run):
 def _facts(run):
     kernels = run["isa"] or "not started"
     sets = " ".join(run["peer"]["instruction_sets"]) or "not asked"
+    alone = ("- Both sides without the processor's matrix extensions (AMX): the machine that the "
+             "bars were set for.")
     return "\n".join([
+        *([alone] if run.get("without_amx") else []),
         f"- {run['date']}, {run['machine']}; two threads read {run['read_gb_per_s']:.1f} GB/s out "
         "of 400 MB of a memfd.",
         f"- {run['rounds']} rounds of A/B/A/B, {run['seconds'] / 60:.0f} minutes, "
@@ -141,10 +145,11 @@ def markdown(run):
 
 def put_into(document, run):
     """The document with the tables of this run between its two marks."""
-    if BEGIN not in document or END not in document:
-        raise ValueError(f"the document has no lines {BEGIN} and {END} to put the tables between")
-    pattern = re.escape(BEGIN) + ".*" + re.escape(END)
-    filled = f"{BEGIN}\n\n{markdown(run)}\n\n{END}"
+    begin, end = MARKS[run.get("without_amx", False)]
+    if begin not in document or end not in document:
+        raise ValueError(f"the document has no lines {begin} and {end} to put the tables between")
+    pattern = re.escape(begin) + ".*" + re.escape(end)
+    filled = f"{begin}\n\n{markdown(run)}\n\n{end}"
     return re.sub(pattern, lambda _: filled, document, flags=re.S)
 
 

@@ -54,7 +54,7 @@ class Run:
         if not self.peer_needs and not KLDS & self.ours_needs:
             return
         folder = self.given.peer
-        programs = peer.build(folder, say)
+        programs = peer.build(folder, self.given.without_amx, say)
         self.peer = peer.Peer(programs, self.given.model)
         self.second = peer.Peer(
             programs, peer.requantised(programs, self.given.model, "Q4_0", folder, say))
@@ -132,7 +132,8 @@ class Run:
                                     pools=(rows.POOL,)) as runtime:
                 mine["memory"] = await ours.memory_of_agents(runtime, rows.POOL, MANY_AGENTS)
         if {"attend", "w4"} & self.ours_needs:
-            for name, (share, isa) in kernels.shares_of_reading(self.bench).items():
+            for name, (share, isa) in kernels.shares_of_reading(
+                    self.bench, kernels.isas(self.given.without_amx)).items():
                 mine[name] = share
                 say(f"  ours {name} ({isa}): {share:.0f} % of reading")
         if KLDS & self.ours_needs:
@@ -220,6 +221,7 @@ class Run:
                 "rounds": self.rounds, "seconds": time.monotonic() - self.start,
                 "model": self.given.model.name,
                 "read_gb_per_s": self.read, "isa": self.isa,
+                "without_amx": self.given.without_amx,
                 "notes": self.notes + list(self.same_outputs()),
                 "peer": {"version": peer.SDIST, "instruction_sets": self.sets,
                          "commands": commands,
