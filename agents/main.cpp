@@ -5,11 +5,13 @@
 #include "agents/agent.h"
 #include "agents/doctor.h"
 #include "ipc/command_line.h"
+#include "ipc/isa.h"
 #include "ipc/process.h"
 
 namespace {
 
 polykv::Status serve(const polykv::AgentOptions& options) {
+  if (auto good = polykv::check_isa(options.isa); !good) return good;
   auto agent = polykv::Agent::attach(options);
   return agent ? (*agent)->serve() : polykv::Status(polykv::pass(agent));
 }

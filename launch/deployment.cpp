@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ipc/codec.h"
+#include "ipc/isa.h"
 #include "ipc/log.h"
 #include "ipc/process.h"
 
@@ -146,6 +147,7 @@ void complete(Deployment& deployment) {
 Status check_deployment(const Deployment& deployment) {
   if (auto good = check_models(deployment.models); !good) return good;
   if (auto good = check_pools(deployment); !good) return good;
+  if (auto good = check_isa(deployment.isa); !good) return good;
   if (auto level = parse_log_level(deployment.log_level); !level) return pass(level);
   if (auto format = parse_log_format(deployment.log_format); !format) return pass(format);
   return {};

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "ipc/command_line.h"
+#include "ipc/isa.h"
 #include "ipc/log.h"
 #include "writer/writer.h"
 
@@ -16,6 +17,7 @@ polykv::Status serve(const std::string& runtime, polykv::WriterOptions options) 
 
 // The decoder's kernels for packed weights, where this processor has faster ones than libtorch's.
 polykv::Status choose_kernels(const std::string& isa, polykv::WriterOptions& options) {
+  if (auto good = polykv::check_isa(isa); !good) return good;
   auto chosen = polykv::choose_matrix_kernels(isa);
   if (!chosen) return polykv::pass(chosen);
   for (const std::string_view name : chosen->refused) {

@@ -5,6 +5,7 @@
 
 #include "agents/agent_model.h"
 #include "agents/doctor.h"
+#include "ipc/isa.h"
 
 namespace polykv {
 namespace {
@@ -32,6 +33,16 @@ TEST(Fallbacks, AnAgentNamesTheKernelsThatFailedAndWhatItUses) {
 
 TEST(Fallbacks, ThereAreNoneOnAHealthyMachine) {
   EXPECT_TRUE(fallbacks_of(*choose_kernels(), *choose_attend_kernel()).empty());
+}
+
+// Names that are not in the list are refused before anything starts.
+TEST(Isa, NamesAreThoseOfTheKernelsThereAre) {
+  std::vector<std::string_view> names;
+  for (const AttendKernel& kernel : attend_kernels()) names.push_back(kernel.name);
+  EXPECT_EQ(isa_names(), names);
+  for (const std::string_view name : isa_names()) {
+    EXPECT_TRUE(choose_matrix_kernels(std::string(name))) << name;
+  }
 }
 
 TEST(Doctor, WarnsOfKernelsThatFailAndSaysWhatIsUsed) {

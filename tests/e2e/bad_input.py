@@ -71,6 +71,19 @@ class Refused(harness.Case):
         self.run_with(harness.TOO_LONG, "context (", "prompt and answer (", "8192", "would fit",
                       context=self.file("long.txt", (harness.LICENSES / "GPL-3").read_text() * 2))
 
+    def test_kernels_that_are_not_here_are_refused_before_the_model_is_opened(self):
+        self.run_with(harness.USAGE, "bogus", "ref", "leave it out", model="/nowhere.gguf",
+                      arguments=["--isa", "bogus"])
+        for program, arguments in (("polykv-agent", ["--agent", "a", "--pool", "main"]),
+                                   ("polykv-writer", [])):
+            done = subprocess.run(
+                [harness.PROGRAMS / program, "--runtime", self.runtime, *arguments],
+                env={**os.environ, "POLYKV_ISA": "bogus"}, capture_output=True, text=True,
+                timeout=harness.DEADLINE_S, check=False)
+            self.assertEqual(done.returncode, harness.USAGE, done.stderr)
+            for words in ("bogus", "ref", "POLYKV_ISA"):
+                self.assertIn(words, done.stderr)
+
     def test_unknown_codec(self):
         self.run_with(harness.UNKNOWN_CODEC, "k9v1", arguments=["--codec", "k9v1"])
 

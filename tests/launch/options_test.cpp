@@ -95,6 +95,26 @@ TEST_F(Options, lanes_are_those_of_flag_variable_file_or_one) {
   EXPECT_EQ(supervisor_options(made).agent_lanes, 64u);
 }
 
+TEST_F(Options, kernels_that_are_not_here_are_refused_from_flag_variable_and_file) {
+  const auto expect_usage = [&](const std::vector<const char*>& arguments) {
+    const auto parsed = parse(arguments);
+    ASSERT_FALSE(parsed);
+    EXPECT_EQ(parsed.error(), static_cast<int>(ErrorCode::usage));
+    for (const char* words : {"'bogus'", "--isa", "takes ref", "leave it out"}) {
+      EXPECT_NE(err_.find(words), std::string::npos) << words << " is not in: " << err_;
+    }
+  };
+  expect_usage({"up", "--model", "/m", "--isa", "bogus"});
+  expect_usage({"run", "--model", "/m", "--context", "/c", "--questions", "/q", "--isa", "bogus"});
+  expect_usage({"eval", "--model", "/m", "--text", "/t", "--codecs", "f16", "--isa", "bogus"});
+  const char* config = file("isa = 'bogus'\n[[model]]\nfile='/m'");
+  expect_usage({"up", "--config", config});
+  EXPECT_EQ(deployment({"up", "--config", config, "--isa", "ref"}).isa, "ref") << "goes first";
+  const Variable isa("POLYKV_ISA", "bogus");
+  expect_usage({"up", "--model", "/m"});
+  EXPECT_TRUE(parse({"status"})) << "no matter of a client";
+}
+
 TEST_F(Options, image_cache_is_that_of_flag_variable_or_file_and_else_there_is_none) {
   const char* config = file("image-cache = 'images'\n[[model]]\nfile='/m'");
   EXPECT_EQ(deployment({"up", "--model", "/m"}).image_cache, "");
@@ -192,7 +212,7 @@ runtime = "/run/a \"quoted\" # name"
 budget = "1.5 GiB"
 threads = 2
 lanes = 15
-isa = "avx2"
+isa = "ref"
 log-level = "debug"
 log-format = "json"
 [[model]]
