@@ -16,7 +16,7 @@ inline void add_products(__m512i& sum, const __m512i& codes, const int8_t* four)
 }
 
 struct Avx512 {
-  static constexpr int kRowsMax = 8;
+  static constexpr int kRowsMax = 16;
   using Walk = PackedWalk<Avx512>;
 
   static __m512 load_halves(const uint16_t* p) {
@@ -66,7 +66,7 @@ struct Avx512 {
       const __m512 min = block.has_min == 1 ? load_halves(block.scales + 16) : d;
       const uint32_t part = Walk::part_of<Form>(b);
       const size_t at = size_t{m} * x.n_blocks + b / kInBlock;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < N; ++i) {
         const size_t mine = at + size_t(i) * x.n_blocks;
         const BlockFacts& facts = x.facts[mine];
