@@ -25,7 +25,7 @@ def isas(without_amx):
 def best_without_amx(cpuinfo):
     """What POLYKV_ISA is set to, so that the matrix extensions are left alone."""
     flags = set(cpuinfo.split())
-    if "avx512_vbmi" in flags:
+    if "avx512vbmi" in flags:
         return "avx512vbmi"
     return "avx512" if "avx512_vnni" in flags else "avx2"
 
