@@ -1,0 +1,23 @@
+# Read by CTest: each suite of a GoogleTest program is a CTest test, so that the program is not started
+# anew for every case: under sanitizers, or with libtorch, a start takes longer than most cases do.
+#   polykv_test_suites(PROGRAM LIST COST)   LIST: the file that keeps what the program holds
+function(polykv_test_suites program list cost)
+  get_filename_component(name ${program} NAME)
+  if(NOT EXISTS ${program})
+    add_test(${name}_not_built ${program})
+    return()
+  endif()
+  if(NOT EXISTS ${list} OR ${program} IS_NEWER_THAN ${list})
+    execute_process(COMMAND ${program} --gtest_list_tests OUTPUT_VARIABLE cases RESULT_VARIABLE failed)
+    if(failed)
+      message(FATAL_ERROR "${program} does not list its tests: ${failed}")
+    endif()
+    file(WRITE ${list} "${cases}")
+  endif()
+  file(STRINGS ${list} suites REGEX "^[A-Za-z0-9_/]+\\.( *#.*)?$")
+  foreach(line IN LISTS suites)
+    string(REGEX REPLACE "\\..*" "" suite "${line}")
+    add_test(${name}.${suite} ${program} --gtest_filter=${suite}.* --gtest_color=no)
+    set_tests_properties(${name}.${suite} PROPERTIES LABELS unit TIMEOUT 600 COST ${cost})
+  endforeach()
+endfunction()
