@@ -9,7 +9,8 @@
 
 namespace polykv::bench {
 
-// A memfd of its own, filled with numbers that a kernel can take for codes and scales.
+// A memfd of its own, on huge pages where the kernel has any, as images and segments are; filled
+// with numbers that a kernel can take for codes and scales.
 class MemoryRegion {
  public:
   explicit MemoryRegion(size_t bytes);
