@@ -85,13 +85,8 @@ RowType row_type(const PlaneView& plane) {
 }
 
 Rows rows_of(const PlaneView& plane, const Block& block) {
-  const RowType type = row_type(plane);
-  const uint64_t width = type == RowType::f32 ? 4 : type == RowType::f16 ? 2 : 1;
-  const uint64_t stride = width * plane.shape.head_dim;
-  const bool sinks = is_rotated(plane.shape.codec);
-  const auto* base = sinks ? reinterpret_cast<const uint8_t*>(plane.sinks)
-                           : reinterpret_cast<const uint8_t*>(plane.codes);
-  return {base + block.begin * stride, stride};
+  const Stored rows = stored_rows(plane, block.begin);
+  return {rows.first, uint64_t{rows.bytes} * plane.shape.head_dim};
 }
 
 template <RowType Type>
@@ -214,6 +209,14 @@ void load_keys(const PlaneView& plane, const Block& block, float* tile) {
     case RowType::paper3:
       return transpose_rows<RowType::paper3>(rows, block.rows, dim, tile);
   }
+}
+
+Stored stored_rows(const PlaneView& plane, uint32_t row) {
+  const RowType type = row_type(plane);
+  const uint32_t bytes = type == RowType::f32 ? 4 : type == RowType::f16 ? 2 : 1;
+  const auto* first = is_rotated(plane.shape.codec) ? reinterpret_cast<const uint8_t*>(plane.sinks)
+                                                    : reinterpret_cast<const uint8_t*>(plane.codes);
+  return {first + uint64_t{row} * bytes * plane.shape.head_dim, bytes};
 }
 
 const float* load_values(const PlaneView& plane, const Block& block, float* tile) {

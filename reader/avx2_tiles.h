@@ -53,4 +53,12 @@ void load_keys(const PlaneView& plane, const Block& block, float* tile);
 // itself. tile: [64, head_dim].
 const float* load_values(const PlaneView& plane, const Block& block, float* tile);
 
+// Where plain rows lie one after the other, and how many bytes a number takes: 4 (f32), 2 (f16), or
+// 1 where it is a code of the paper's.
+struct Stored {
+  const uint8_t* first;  // row block.begin
+  uint32_t bytes;
+};
+Stored stored_rows(const PlaneView& plane, uint32_t row);
+
 }  // namespace polykv::avx2

@@ -82,10 +82,22 @@ void add_products(const SplitCall& call, const Scratch& scratch, uint32_t first,
 void add_means(const SplitCall& call, const Scratch& scratch);
 void finish(const SplitCall& call, const Scratch& scratch);
 
-// Plain rows (f32, f16, sinks, paper), in f32. rows: [n_rows, head_dim] of tokens from block.begin.
-void score_rows(const SplitCall& call, const Block& block, const float* rows, uint32_t first,
+// Plain rows (f32, f16, sinks, paper) of tokens from block.begin on, one after the other. Sums are
+// f32.
+struct PlainRows {
+  const uint8_t* first;
+  uint32_t bytes;        // of a number: 4 (f32) or 2 (f16)
+  const uint8_t* ahead;  // rows to ask for, one with each of these
+  uint32_t n_ahead, ahead_bytes;
+};
+// A block's. They ask for each other a block ahead: V's while K's are at work, and the other way
+// round. Codes of the paper's become f32, in tile.
+PlainRows key_rows(const SplitCall& call, const Block& block, float* tile);
+PlainRows value_rows(const SplitCall& call, const Block& block, float* tile);
+void score_rows(const SplitCall& call, const Block& block, const PlainRows& rows, uint32_t first,
                 uint32_t n, float* scores);
-void add_rows(const SplitCall& call, const Scratch& scratch, const Block& block, const float* rows);
+void add_rows(const SplitCall& call, const Scratch& scratch, const Block& block,
+              const PlainRows& rows);
 void keep_only(const SplitCall& call, const Scratch& scratch, float* acc);  // acc *= keep
 
 }  // namespace polykv::avx512

@@ -11,11 +11,29 @@ namespace {
 struct Batches {};
 using Walk = SplitWalk<Batches>;
 
-// Rows follow one another, and come from memory. Past its end this does nothing.
+// Numbers as they are stored.
+struct Singles {
+  static constexpr uint32_t kBytes = 4;
+  static __m512 load(const uint8_t* at) { return _mm512_loadu_ps(at); }
+};
+struct Halves {
+  static constexpr uint32_t kBytes = 2;
+  static __m512 load(const uint8_t* at) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
+};
+
+// Asks for what is ahead with `n` rows from t on: their numbers [d, d + count).
 // Inlined early, or g++ 12 drops it as a function without effect.
-[[gnu::always_inline]] inline void fetch_ahead(const float* row) {
-  constexpr uint32_t kAhead = 4096;
-  _mm_prefetch(reinterpret_cast<const char*>(row) + kAhead, _MM_HINT_T0);
+[[gnu::always_inline]] inline void fetch(const PlainRows& rows, uint32_t dim, uint32_t t,
+                                         uint32_t n, uint32_t d, uint32_t count) {
+  for (uint32_t row = t; row < t + n && row < rows.n_ahead; ++row) {
+    const uint8_t* at = rows.ahead + (size_t{row} * dim + d) * rows.ahead_bytes;
+    const uint32_t bytes = count * rows.ahead_bytes;
+    for (uint32_t i = 0; i < bytes; i += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
+    }
+  }
 }
 
 // Keeps g++ 12 from loading the operand again for every query.
@@ -29,60 +47,62 @@ __m512 add_quarters(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 
-// Sum of the lanes of each of 16 vectors, in their order. parts: [16, 16].
-__m512 add_lanes(const float* parts) {
-  __m512 x[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) x[i] = _mm512_load_ps(parts + 16 * i);
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) x[i] = add_neighbours(x[i], x[i + 1]);
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) x[i] = add_neighbours(x[i], x[i + 2]);
-  x[0] = add_quarters(x[0], x[4]), x[8] = add_quarters(x[8], x[12]);
-  return add_quarters(x[0], x[8]);
-}
-
-// Up to 16 rows times N queries: scores [N, kProductStride]. No row is transposed: the lanes of a
-// product are added up at its end.
-template <int N>
-void score_sixteen(const float* rows, __mmask16 there, uint32_t dim, const float* q,
+// Up to 16 rows times N queries: scores [N, kProductStride]. No row is transposed: the lanes of
+// products are added up at their end, always in the same order. Four rows share the loads of the
+// queries; what stands for rows that are not there is not written.
+template <class Numbers, int N>
+void score_sixteen(const uint8_t* rows, uint32_t n_rows, uint32_t dim, const float* q,
                    float* scores) {
-  alignas(64) float parts[N][16][16];
-  const int n_rows = __builtin_popcount(there);
-  for (int t = 0; t < n_rows; ++t, rows += dim) {
-    __m512 sum[N];
-#pragma GCC unroll 3
-    for (int i = 0; i < N; ++i) sum[i] = _mm512_setzero_ps();
+  __m512 four[N][4];  // rows at a time
+#pragma GCC unroll 4
+  for (uint32_t g = 0; g < 4; ++g) {
+    const uint8_t* row[4];
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t t = 4 * g + j;
+      row[j] = rows + size_t{t < n_rows ? t : n_rows - 1} * dim * Numbers::kBytes;
+    }
+    __m512 sum[N][4];
+    for (auto& of_query : sum) {
+      for (__m512& lanes : of_query) lanes = _mm512_setzero_ps();
+    }
     for (uint32_t d = 0; d < dim; d += 16) {
-      fetch_ahead(rows + d);
-      __m512 k = _mm512_loadu_ps(rows + d);
-      keep_loaded(k);
+      __m512 k[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) k[j] = Numbers::load(row[j] + size_t{d} * Numbers::kBytes);
 #pragma GCC unroll 3
       for (int i = 0; i < N; ++i) {
-        sum[i] = _mm512_fmadd_ps(k, _mm512_loadu_ps(q + size_t(i) * dim + d), sum[i]);
+        const __m512 query = _mm512_loadu_ps(q + size_t(i) * dim + d);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) sum[i][j] = _mm512_fmadd_ps(k[j], query, sum[i][j]);
       }
     }
-#pragma GCC unroll 3
-    for (int i = 0; i < N; ++i) _mm512_store_ps(parts[i][t], sum[i]);
+    for (int i = 0; i < N; ++i) {
+      four[i][g] = add_neighbours(add_neighbours(sum[i][0], sum[i][1]),
+                                  add_neighbours(sum[i][2], sum[i][3]));
+    }
   }
+  const auto there = static_cast<__mmask16>((1u << n_rows) - 1);
   for (int i = 0; i < N; ++i) {
-    _mm512_mask_storeu_ps(scores + size_t(i) * kProductStride, there, add_lanes(parts[i][0]));
+    const __m512 sums =
+        add_quarters(add_quarters(four[i][0], four[i][1]), add_quarters(four[i][2], four[i][3]));
+    _mm512_mask_storeu_ps(scores + size_t(i) * kProductStride, there, sums);
   }
 }
 
 // 64 dimensions of N queries: acc = acc * keep + gain * sum of weight * value.
-template <int N>
-void add_tokens(const float* rows, uint32_t dim, const float* weights, uint32_t n_rows,
-                const float* keep, const float* gain, float* acc) {
+template <class Numbers, int N>
+void add_tokens(const PlainRows& rows, uint32_t dim, uint32_t d, const float* weights,
+                uint32_t n_rows, const float* keep, const float* gain, float* acc) {
   __m512 sum[N][4];
   for (auto& row : sum) {
     for (__m512& lanes : row) lanes = _mm512_setzero_ps();
   }
-  for (uint32_t t = 0; t < n_rows; ++t, rows += dim) {
+  const uint8_t* row = rows.first + size_t{d} * Numbers::kBytes;
+  for (uint32_t t = 0; t < n_rows; ++t, row += size_t{dim} * Numbers::kBytes) {
+    fetch(rows, dim, t, 1, d, 64);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      fetch_ahead(rows + 16 * j);
-      __m512 value = _mm512_loadu_ps(rows + 16 * j);
+      __m512 value = Numbers::load(row + 16 * j * Numbers::kBytes);
       keep_loaded(value);
 #pragma GCC unroll 3
       for (int i = 0; i < N; ++i) {
@@ -99,41 +119,98 @@ void add_tokens(const float* rows, uint32_t dim, const float* weights, uint32_t 
   }
 }
 
-}  // namespace
-
-void score_rows(const SplitCall& call, const Block& block, const float* rows, uint32_t first,
-                uint32_t n, float* scores) {
-  const uint32_t dim = call.k->shape.head_dim, n_rows = block.end - block.begin;
-  scores += block.begin - block.first;
+template <class Numbers>
+void score_all(const PlainRows& rows, uint32_t n_rows, uint32_t dim, const float* q, uint32_t n,
+               float* scores) {
   for (uint32_t t = 0; t < n_rows; t += 16) {
-    const auto there = static_cast<__mmask16>(n_rows - t < 16 ? (1u << (n_rows - t)) - 1 : 0xffff);
+    fetch(rows, dim, t, 16, 0, dim);
+    const uint32_t some = n_rows - t < 16 ? n_rows - t : 16;
+    const uint8_t* sixteen = rows.first + size_t{t} * dim * Numbers::kBytes;
     Walk::in_batches<3>(n, [&](uint32_t query, auto batch) {
-      score_sixteen<decltype(batch)::kQueries>(rows + size_t{t} * dim, there, dim,
-                                               call.q + size_t{first + query} * dim,
-                                               scores + size_t{query} * kProductStride + t);
+      score_sixteen<Numbers, decltype(batch)::kQueries>(
+          sixteen, some, dim, q + size_t{query} * dim, scores + size_t{query} * kProductStride + t);
     });
   }
 }
 
-void add_rows(const SplitCall& call, const Scratch& s, const Block& block, const float* rows) {
+template <class Numbers>
+void add_all(const SplitCall& call, const Scratch& s, const PlainRows& rows, uint32_t n_rows,
+             const float* weights, float* acc) {
+  const uint32_t dim = call.v->shape.head_dim;
+  for (uint32_t d = 0; d < dim; d += 64) {
+    PlainRows own = rows;
+    Walk::in_batches<3>(call.n_queries, [&](uint32_t query, auto batch) {
+      add_tokens<Numbers, decltype(batch)::kQueries>(
+          own, dim, d, weights + size_t{query} * kWeightStride, n_rows, s.keep + query,
+          s.gain + query, acc + size_t{query} * dim + d);
+      own.n_ahead = 0;
+    });
+  }
+}
+
+// The block's rows without its tile.
+Block plain(const Block& block) {
+  return {block.begin, block.end - block.begin, block.begin, block.end, false};
+}
+
+PlainRows stored(const PlaneView& plane, const Block& block, float* tile) {
+  const avx2::Stored rows = avx2::stored_rows(plane, block.begin);
+  if (rows.bytes > 1) return {rows.first, rows.bytes, nullptr, 0, 0};
+  const float* loaded = avx2::load_values(plane, plain(block), tile);
+  return {reinterpret_cast<const uint8_t*>(loaded), Singles::kBytes, nullptr, 0, 0};
+}
+
+// Rows [begin, end) of a plane, if it is one of plain rows.
+void ask_for(const PlaneView& plane, uint32_t begin, uint32_t end, PlainRows* rows) {
+  if (is_rotated(plane.shape.codec)) return;
+  const avx2::Stored ahead = avx2::stored_rows(plane, begin);
+  rows->ahead = ahead.first, rows->ahead_bytes = ahead.bytes;
+  rows->n_ahead = end - begin;
+}
+
+void ask_for_next(const PlaneView& plane, const SplitCall& call, const Block& block,
+                  PlainRows* rows) {
+  const uint32_t left = call.row_end - block.end;
+  ask_for(plane, block.end, block.end + (left < kTileRows ? left : kTileRows), rows);
+}
+
+}  // namespace
+
+PlainRows key_rows(const SplitCall& call, const Block& block, float* tile) {
+  PlainRows rows = stored(*call.k, block, tile);
+  is_rotated(call.v->shape.codec) ? ask_for_next(*call.k, call, block, &rows)
+                                  : ask_for(*call.v, block.begin, block.end, &rows);
+  return rows;
+}
+
+PlainRows value_rows(const SplitCall& call, const Block& block, float* tile) {
+  PlainRows rows = stored(*call.v, block, tile);
+  ask_for_next(is_rotated(call.k->shape.codec) ? *call.v : *call.k, call, block, &rows);
+  return rows;
+}
+
+void score_rows(const SplitCall& call, const Block& block, const PlainRows& rows, uint32_t first,
+                uint32_t n, float* scores) {
+  const uint32_t dim = call.k->shape.head_dim, n_rows = block.end - block.begin;
+  const float* q = call.q + size_t{first} * dim;
+  scores += block.begin - block.first;
+  rows.bytes == Halves::kBytes ? score_all<Halves>(rows, n_rows, dim, q, n, scores)
+                               : score_all<Singles>(rows, n_rows, dim, q, n, scores);
+}
+
+void add_rows(const SplitCall& call, const Scratch& s, const Block& block, const PlainRows& rows) {
   const PlaneView& v = *call.v;
-  const uint32_t dim = v.shape.head_dim, n_rows = block.end - block.begin;
+  const uint32_t n_rows = block.end - block.begin;
   float* weights = s.weights + (block.begin - block.first);
   alignas(64) float scale[kTileRows];
-  const Block plain{block.begin, n_rows, block.begin, block.end, false};
-  if (avx2::write_scales(v, plain, scale)) {
+  if (avx2::write_scales(v, plain(block), scale)) {
     for (uint32_t query = 0; query < call.n_queries; ++query) {
       avx2::multiply(weights + size_t{query} * kWeightStride, scale, n_rows);
     }
   }
   float* acc = v.shape.codec == PlaneCodec::paper_v3 ? call.acc_rotated : call.acc;
-  for (uint32_t d = 0; d < dim; d += 64) {
-    Walk::in_batches<3>(call.n_queries, [&](uint32_t query, auto batch) {
-      add_tokens<decltype(batch)::kQueries>(rows + d, dim, weights + size_t{query} * kWeightStride,
-                                            n_rows, s.keep + query, s.gain + query,
-                                            acc + size_t{query} * dim + d);
-    });
-  }
+  rows.bytes == Halves::kBytes ? add_all<Halves>(call, s, rows, n_rows, weights, acc)
+                               : add_all<Singles>(call, s, rows, n_rows, weights, acc);
 }
 
 void keep_only(const SplitCall& call, const Scratch& s, float* acc) {

@@ -23,9 +23,6 @@ struct Avx512Walk {
   static Block block_at(const SplitCall& call, uint32_t row) {
     return avx2::block_at(is_rotated(call.k->shape.codec) ? *call.k : *call.v, row, call.row_end);
   }
-  static Block plain(const Block& block) {
-    return {block.begin, block.end - block.begin, block.begin, block.end, false};
-  }
   static void ask_for(const PlaneView& plane, const SplitCall& call, const Block& block,
                       Scratch* scratch) {
     scratch->ahead = avx2::tile_at(plane, block.first + kAhead, call.span_end);
@@ -54,7 +51,7 @@ struct Avx512Walk {
           },
           use);
     }
-    const float* rows = avx2::load_values(*call.k, plain(block), scratch.tile);
+    const avx512::PlainRows rows = avx512::key_rows(call, block, scratch.tile);
     avx512::in_groups<Products>(
         call, scratch,
         [&](uint32_t first, uint32_t n, int32_t* products) {
@@ -66,7 +63,7 @@ struct Avx512Walk {
   static void add(const SplitCall& call, const Scratch& scratch, const Block& block,
                   const Facts& facts) {
     if (!facts.v_coded) {
-      const float* rows = avx2::load_values(*call.v, plain(block), scratch.tile);
+      const avx512::PlainRows rows = avx512::value_rows(call, block, scratch.tile);
       return avx512::add_rows(call, scratch, block, rows);
     }
     if (Few::add(call, scratch, block)) return;
