@@ -28,9 +28,10 @@ struct FamilyFixture {
 inline constexpr double kFamilyTolerance = 2e-3;   // of decoding
 inline constexpr double kPrefillTolerance = 1e-4;  // f32 throughout
 
-// "yarn" is a Qwen3 with YaRN, past its original positions, and tensors of seven types; the others'
-// matrices are Q8_0.
-inline const char* const kFamilies[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3", "yarn"};
+// "yarn" is a Qwen3 with YaRN, past its original positions, and tensors of seven types, "kquants" a
+// Llama of Q4_K, Q5_K and Q6_K; the others' matrices are Q8_0.
+inline const char* const kFamilies[] = {"llama",  "mistral", "qwen2",  "qwen3",
+                                        "gemma3", "yarn",    "kquants"};
 inline const char* const kHubs[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3"};
 
 // A family's feature, and how an image forgets it.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/family_*.gguf and family_*.json: tiny models with random weights, one of
-each family, and one with YaRN and all types of tensors whose blocks are 32 long; and the logits
-that an independent implementation finds.
+each family, one with YaRN and all types of tensors whose blocks are 32 long, and one with those
+whose blocks are 256 long; and the logits that an independent implementation finds.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers gguf numpy
     /tmp/venv/bin/python tests/scripts/make_family_fixture.py tests/fixtures [FAMILY...]
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGMLQuantizationType as Q
+from k_quants import quantize_k
 
 N_TOKENS, SHOWN = 80, (0, 1, 31, 32, 63, 79)
 WINDOW = 20
@@ -57,8 +58,14 @@ FAMILIES = {
     "yarn": ("qwen3", transformers.Qwen3Config(
         **{**SIZES, "max_position_embeddings": 256}, head_dim=64, rope_parameters=YARN,
         tie_word_embeddings=False), transformers.Qwen3ForCausalLM, False),
+    "kquants": ("llama", transformers.LlamaConfig(
+        **{**SIZES, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1,
+           "num_key_value_heads": 1}, head_dim=64, rope_parameters=PLAIN,
+        tie_word_embeddings=False), transformers.LlamaForCausalLM, True),
 }
-TYPES = {"yarn": [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.BF16, Q.Q8_0, Q.F16]}  # of the others, Q8_0
+K_QUANTS = [Q.Q4_K, Q.Q5_K, Q.Q6_K]
+TYPES = {"yarn": [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.BF16, Q.Q8_0, Q.F16],  # of the others, Q8_0
+         "kquants": K_QUANTS}
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
          "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
@@ -166,6 +173,17 @@ def add_metadata(writer, config, arch):
     writer.add_chat_template("<|im_start|><|im_end|>")
 
 
+def uneven(random, weight):
+    """Sub-blocks of very different sizes, so that a block's scales use all of their bits."""
+    size = 2.0 ** random.uniform(-5, 0, (len(weight), weight.shape[1] // 16, 1))
+    parts = weight.reshape(len(weight), -1, 16) * size / np.sqrt((size ** 2).mean())
+    return parts.reshape(weight.shape).astype(np.float32)
+
+
+def quantize(weight, kind):
+    return (quantize_k if kind in K_QUANTS else gguf.quants.quantize)(weight, kind)
+
+
 def make(folder, name, seed):
     arch, config, cls, permuted = FAMILIES[name]
     random = np.random.default_rng(seed)
@@ -188,7 +206,9 @@ def make(folder, name, seed):
             writer.add_tensor(gguf_name(key, arch), written)
         else:
             kind = next(types)
-            blocks = gguf.quants.quantize(weight, kind)
+            if kind in K_QUANTS:
+                weight = uneven(random, weight)
+            blocks = quantize(weight, kind)
             weight = gguf.quants.dequantize(blocks, kind)
             if permuted and key.endswith(("q_proj.weight", "k_proj.weight")):
                 blocks = interleaved(blocks, config.head_dim)
