@@ -201,9 +201,6 @@ Status Agent::send_done(const Lane& lane) {
   Message done = done_message(lane.request, lane.answer->result());
   done.set("agent", options_.attach.agent).set("pid", static_cast<int64_t>(getpid()));
   done.set("pool", lane.on->pool).set("version", lane.on->layout.version);
-  if (auto use = memory_use()) {
-    done.set("private_bytes", static_cast<int64_t>(use->private_bytes));
-  }
   return control_.send(done);
 }
 

@@ -142,9 +142,11 @@ void Answer::cancel() {
 }
 
 void Answer::sample_memory() {
-  if (auto use = memory_use()) {
-    result_.peak_private_bytes = std::max(result_.peak_private_bytes, use->private_bytes);
-  }
+  const auto use = memory_use();
+  result_.private_bytes.reset();
+  if (!use) return;
+  result_.private_bytes = use->private_bytes;
+  result_.peak_private_bytes = std::max(result_.peak_private_bytes, use->private_bytes);
 }
 
 void Answer::finish() {

@@ -34,7 +34,8 @@ struct GenerateResult {
   double ttft_ms = 0;          // from the request to the first token
   double tokens_per_s = 0;     // after the first token
   uint64_t suffix_bytes = 0;
-  uint64_t peak_private_bytes = 0;  // of the process
+  std::optional<uint64_t> private_bytes;  // of the process, at the end
+  uint64_t peak_private_bytes = 0;
 };
 
 // The prompt's tokens. usage (sampling), bad_text.

@@ -75,6 +75,9 @@ Message done_message(const std::string& request, const GenerateResult& result) {
   done.set("token_ids", std::vector<int64_t>(result.tokens.begin(), result.tokens.end()));
   done.set("ttft_ms", result.ttft_ms).set("tokens_per_s", result.tokens_per_s);
   done.set("suffix_bytes", static_cast<int64_t>(result.suffix_bytes));
+  if (result.private_bytes) {
+    done.set("private_bytes", static_cast<int64_t>(*result.private_bytes));
+  }
   done.set("peak_private_bytes", static_cast<int64_t>(result.peak_private_bytes));
   return done;
 }

@@ -84,6 +84,18 @@ TEST(Answers, OfAByteLevelModelKeepTheirSpaces) {
   EXPECT_GT(spaces, 0U);
 }
 
+// Asking the kernel takes a while: once at the first token, once at the end, for both figures.
+TEST(Answers, TellThePrivateMemoryAtTheirEndAndTheMostThatTheySaw) {
+  const auto model = load("gpt2");
+  const GenerateResult result = answer(*model, asking(3));
+  ASSERT_TRUE(result.private_bytes);
+  EXPECT_GT(*result.private_bytes, 0U);
+  EXPECT_GE(result.peak_private_bytes, *result.private_bytes);
+  const Message done = done_message("1", result);
+  EXPECT_EQ(done.integer("private_bytes"), static_cast<int64_t>(*result.private_bytes));
+  EXPECT_EQ(done.integer("peak_private_bytes"), static_cast<int64_t>(result.peak_private_bytes));
+}
+
 TEST(Answers, EndAtEachOfTheFilesEndTokens) {
   const auto model = load("gpt2");
   const GenerateResult before = answer(*model, asking(3));
