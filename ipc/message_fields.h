@@ -11,7 +11,9 @@ inline constexpr int64_t kCountMax = int64_t{1} << 53;  // every language holds 
 inline constexpr int64_t kTextMax = 900'000;            // leaves room for the rest of a message
 inline constexpr int64_t kNameMax = 64;
 inline constexpr int64_t kSentenceMax = 8192;
-inline constexpr size_t kLayersTold = 128;  // of a model, in one packet
+inline constexpr size_t kLayersTold = 128;       // of a model, in one packet
+inline constexpr int64_t kPrecisionMax = 256;    // how one segment was prefilled
+inline constexpr int64_t kPrecisionsMax = 1024;  // and all of a pool
 inline constexpr std::string_view kRoles = "system|user|assistant";
 
 inline constexpr std::string_view kClientToRuntime = "client → runtime";

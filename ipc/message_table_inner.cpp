@@ -68,6 +68,7 @@ void add_writer_messages(std::vector<MessageSchema>& table) {
         kWriterToRuntime,
         {id("job"), word("codec", 32), count("tokens"), optional(count("bytes")),
          optional(number("bits_per_element")), number("seconds"),
+         optional(text("precision", kPrecisionMax)),
          optional(objects("layers", "layer_stats", kLayersTold))}}});
 }
 
@@ -95,10 +96,10 @@ void add_reports(std::vector<MessageSchema>& table) {
         "",
         {object("pool", "pool_report"), objects("agents", "agent_report", 1'000'000),
          count("prefill_tokens"), number("prefill_seconds"), number("prefill_tokens_per_s"),
-         number("answer_seconds"), count("tokens_generated"), text("model", 4096),
-         text("fingerprint", kNameMax), count("image_bytes"), count("writer_restarts"),
-         count("processes"), count("lanes"), count("threads"),
-         texts("fallbacks", 1000, kSentenceMax)}},
+         optional(text("precision", kPrecisionsMax)), number("answer_seconds"),
+         count("tokens_generated"), text("model", 4096), text("fingerprint", kNameMax),
+         count("image_bytes"), count("writer_restarts"), count("processes"), count("lanes"),
+         count("threads"), texts("fallbacks", 1000, kSentenceMax)}},
        {"eval_row",
         "",
         {word("codec", 32), number("bits_per_element"), signed_number("delta_ppl_percent"),

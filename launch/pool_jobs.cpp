@@ -240,7 +240,7 @@ Status PoolJobs::make_room(Job& job, Message& request) {
 
 // Verifies and publishes one finished segment. True when it was the job's last.
 bool PoolJobs::take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds) {
-  auto version = publish_next(*job, std::move(fds));
+  auto version = publish_next(*job, message.text("precision"), std::move(fds));
   if (!version) {
     end(job, &version.error());
     return true;
@@ -261,7 +261,8 @@ bool PoolJobs::take_segment(const JobRef& job, const Message& message, std::vect
   return last;
 }
 
-Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<UniqueFd> fds) {
+Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::string precision,
+                                                        std::vector<UniqueFd> fds) {
   Registry& registry = job.model->registry;
   const CodecSpec codec = job.codecs[job.n_taken];
   const std::string& name = job.names[job.n_taken];
@@ -269,6 +270,7 @@ Result<std::shared_ptr<Version>> PoolJobs::publish_next(Job& job, std::vector<Un
   if (auto follows = check_follows(registry, name, job.past); !follows) return pass(follows);
   auto segment = registry.admit(std::move(fds[0]), job.n_tokens, codec, {.past = job.past});
   if (!segment) return pass(segment);
+  (*segment)->precision = std::move(precision);
   if (auto fits = room_for(job, codec, (*segment)->view.bytes()); !fits) return pass(fits);
   auto version = registry.publish(name, codec, std::move(*segment));
   if (version && job.past.empty()) pools_.add(*job.model, name, job.ttl_seconds);

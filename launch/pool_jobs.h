@@ -47,7 +47,8 @@ class PoolJobs {
   Status make_room(Job& job, Message& request);
   Status room_for(Job& job, const CodecSpec& codec, uint64_t bytes);
   bool take_segment(const JobRef& job, const Message& message, std::vector<UniqueFd> fds);
-  Result<std::shared_ptr<Version>> publish_next(Job& job, std::vector<UniqueFd> fds);
+  Result<std::shared_ptr<Version>> publish_next(Job& job, std::string precision,
+                                                std::vector<UniqueFd> fds);
   Result<JobRef> begin(const Asker& asker, const Message& message);
   void go(const JobRef& job, double deadline_seconds);
   void submit(const JobRef& job, WriterJob task);

@@ -25,6 +25,19 @@ uint64_t widened_planes(const Version& version) {
   return planes;
 }
 
+// How its segments were prefilled, each way once; "" where none was, or no writer said.
+std::string precision_of(const Version& version) {
+  constexpr size_t kMost = 1024;  // docs/protocol.md
+  std::string all;
+  std::set<std::string> said{""};
+  for (const auto& segment : version.segments) {
+    if (!said.insert(segment->precision).second) continue;
+    if (all.size() + segment->precision.size() + 2 > kMost) break;
+    all += cat(all.empty() ? "" : "; ", segment->precision);
+  }
+  return all;
+}
+
 uint64_t wanted_version(const Message& request) {
   return static_cast<uint64_t>(request.integer("version"));
 }
@@ -62,6 +75,9 @@ Message pool_ready(const std::string& pool, const Version& version) {
   ready.set("tokens", version.n_tokens()).set("bytes", version.bytes());
   ready.set("bits_per_element", bits_per_element(version)).set("elements", kv_elements(version));
   ready.set("segments", version.segments.size()).set("widened_planes", widened_planes(version));
+  if (const auto precision = precision_of(version); !precision.empty()) {
+    ready.set("precision", precision);
+  }
   return ready.set("prefill_tokens", 0).set("prefill_seconds", 0.0);
 }
 
@@ -88,7 +104,7 @@ Message pool_status(const std::string& model, const Pool& pool,
   status.set("codec", codec_name(pool.codec)).set("tokens", current.n_tokens());
   status.set("bytes", current.bytes()).set("segments", current.segments.size());
   status.set("bits_per_element", bits_per_element(current)).set("leases", all_leases);
-  status.set("widened_planes", widened_planes(current));
+  status.set("widened_planes", widened_planes(current)).set("precision", precision_of(current));
   return status.set("idle_seconds", 0.0).set("versions", versions);
 }
 

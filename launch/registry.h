@@ -26,7 +26,8 @@ struct HeldImage {
 struct HeldSegment {
   UniqueFd fd;
   SegmentView view;
-  Fingerprint identity{};  // XXH3-128 of its header
+  Fingerprint identity{};      // XXH3-128 of its header
+  std::string precision = {};  // how it was prefilled, as the writer says; "" = it was not
 };
 
 // What a segment was computed on, and how.

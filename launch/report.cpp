@@ -26,6 +26,12 @@ int64_t tokens_generated(const RunResult& result) {
   return tokens;
 }
 
+// ", fast: products tiles, attention tiles"
+std::string precision(const RunResult& result) {
+  const std::string said = result.pool.text("precision");
+  return said.empty() ? "" : ", " + said;
+}
+
 int64_t n_streams(const RunResult& result) { return result.n_agents * result.n_lanes; }
 
 // Of each process: as many as it was started with.
@@ -62,7 +68,7 @@ void print_memory(const RunResult& result, std::ostream& out) {
 void print_speed(const RunResult& result, std::ostream& out) {
   out << "Prefill   " << result.pool.integer("prefill_tokens") << " tokens, once, in "
       << fixed(result.pool.number("prefill_seconds"), 1) << " s: " << fixed(prefill_rate(result), 0)
-      << " tokens/s\n"
+      << " tokens/s" << precision(result) << '\n'
       << "Answers   " << tokens_generated(result) << " tokens in "
       << fixed(result.answer_seconds, 1)
       << " s: " << fixed(static_cast<double>(tokens_generated(result)) / result.answer_seconds, 1)
@@ -174,6 +180,7 @@ std::string report_json(const RunResult& result) {
   report.set("prefill_tokens", result.pool.integer("prefill_tokens"));
   report.set("prefill_seconds", result.pool.number("prefill_seconds"));
   report.set("prefill_tokens_per_s", prefill_rate(result));
+  report.set("precision", result.pool.text("precision"));
   report.set("answer_seconds", result.answer_seconds);
   report.set("tokens_generated", tokens_generated(result));
   report.set("model", model_of(result).text("name"));

@@ -89,6 +89,7 @@ TextTable pools_table(const Message& snapshot) {
                    {"widened", 10, true},
                    {"leases", 3, true},
                    {"idle s", 7, true},
+                   {"prefill", 11},
                    {"versions", 4}},
                   {}};
   for (const Message& pool : snapshot.objects("pools")) {
@@ -97,7 +98,8 @@ TextTable pools_table(const Message& snapshot) {
                           printable(pool.text("codec")), in_mb(pool, "bytes"),
                           fixed(pool.number("bits_per_element"), 3), cat(pool.integer("segments")),
                           cat(pool.integer("widened_planes")), cat(pool.integer("leases")),
-                          fixed(pool.number("idle_seconds"), 0), versions_of(pool)});
+                          fixed(pool.number("idle_seconds"), 0), printable(pool.text("precision")),
+                          versions_of(pool)});
   }
   return table;
 }

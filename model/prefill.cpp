@@ -19,6 +19,7 @@
 #include "model/kernels.h"
 #include "model/prefill_attend.h"
 #include "model/prefill_packed.h"
+#include "model/prefill_path.h"
 #include "model/prefill_split.h"
 #include "model/prefill_tiles.h"
 #include "model/residual.h"
@@ -38,18 +39,6 @@ at::Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); 
 at::Tensor halves(at::IntArrayRef shape) { return at::empty(shape, at::kBFloat16); }
 uint16_t* bits(const at::Tensor& t) { return static_cast<uint16_t*>(t.mutable_data_ptr()); }
 float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
-
-// Our own products and attention in bfloat16: also a matter of which kernels are allowed.
-bool takes_tiles(const PrefillJob& job) {
-  const bool allowed = job.kernels != nullptr && job.kernels->name == "amx";
-  return job.precision == PrefillPrecision::fast && allowed && can_split();
-}
-
-AttentionPrecision attention_precision(const PrefillJob& job) {
-  if (job.precision == PrefillPrecision::f32 || !can_split()) return AttentionPrecision::f32;
-  if (job.precision == PrefillPrecision::best) return AttentionPrecision::halves;
-  return takes_tiles(job) ? AttentionPrecision::tiles : AttentionPrecision::bfloat16;
-}
 
 class Pass {
  public:
@@ -82,8 +71,7 @@ class Pass {
   const ModelConfig& config_;
   ThreadTeam team_;
   LayerRopes ropes_;
-  bool split_;  // can and may take bfloat16 halves
-  AttentionPrecision attention_;
+  PrefillPath path_;
   std::unique_ptr<PackedLayers> packed_;  // null: packed weights are dequantised
   int64_t n_, past_, d_, kv_heads_, head_dim_;
   std::vector<float> cos_, sin_;   // [ropes, past + n, head_dim / 2]
@@ -99,8 +87,7 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       config_(image.config()),
       team_(n_threads),
       ropes_(config_),
-      split_(job.precision != PrefillPrecision::f32 && can_split()),
-      attention_(attention_precision(job)),
+      path_(prefill_path(job)),
       n_(static_cast<int64_t>(job.tokens.size())),
       past_(job.past_tokens),
       d_(config_.d_model),
@@ -112,10 +99,10 @@ Pass::Pass(const ModelImage& image, const PrefillJob& job, unsigned n_threads)
       k_(floats({past_ + n_, kv_heads_, head_dim_})),
       v_(floats({past_ + n_, kv_heads_, head_dim_})) {
   make_angles();
-  if (job.precision == PrefillPrecision::f32 || job.kernels == nullptr) return;
+  if (!path_.packed) return;
   packed_ = std::make_unique<PackedProducts>(*job.kernels, team_, config_);
 #ifdef __x86_64__
-  if (takes_tiles(job)) packed_ = std::make_unique<TileProducts>(team_, config_);
+  if (path_.tiles) packed_ = std::make_unique<TileProducts>(team_, config_);
 #endif
 }
 
@@ -149,7 +136,7 @@ void Pass::norm(const float* weight) {
 
 // Rows [begin, end) of a weight as f32, or in halves.
 at::Tensor Pass::weight_rows(const Weight& w, uint32_t begin, uint32_t end) {
-  if (split_) return split_weight_rows(w, begin, end);
+  if (path_.split) return split_weight_rows(w, begin, end);
   at::Tensor rows = floats({end - begin, w.n_cols});
   float* out = data(rows);
   team_.run(end - begin, kRowGrain, [&](uint32_t from, uint32_t to) {
@@ -175,7 +162,7 @@ at::Tensor Pass::split_weight_rows(const Weight& w, uint32_t begin, uint32_t end
 
 // x: [n, n_cols], w as weight_rows() gives it: [n, n_outputs] comes back.
 at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& w) {
-  if (!split_) return at::linear(x, w);
+  if (!path_.split) return at::linear(x, w);
   const int64_t n = x.size(0), n_cols = x.size(1), n_outputs = w.size(0);
   at::Tensor y = floats({n, n_outputs});
   const at::Tensor part = halves({std::min(n, kSplitChunk), 2, n_cols});
@@ -282,7 +269,7 @@ void Pass::attend(uint32_t index, const at::Tensor& rows) {
   const LayerWeights& layer = image_.layer(index);
   rotate(index, data(rows), config_.n_heads, job_.past_tokens);
   prefill_attend({.team = team_,
-                  .precision = attention_,
+                  .precision = path_.attention,
                   .n = n_,
                   .past = past_,
                   .n_kv_heads = kv_heads_,

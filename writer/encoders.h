@@ -13,6 +13,7 @@ namespace polykv {
 struct MadeSegment {
   UniqueFd fd;                  // sealed
   std::vector<Message> layers;  // layer_stats of each, if they were asked for
+  std::string precision = {};   // how its prefill was computed (model/prefill_path.h)
 };
 
 class Encoders {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ipc/log.h"
+#include "model/prefill_path.h"
 #include "model/rope.h"
 #include "model/threads.h"
 
@@ -105,9 +106,12 @@ Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const 
   prefill_job.progress = job.progress;
   prefill_job.kernels = job.kernels;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);
-  log_line(LogLevel::info, cat("prefilled ", job.tokens.size(), " tokens, precision ",
-                               name_of(prefill_job.precision)));
-  return std::move(*encoders).seal();
+  const std::string precision = describe_path(image, prefill_job);
+  log_line(LogLevel::info, cat("prefilled ", job.tokens.size(), " tokens, precision ", precision));
+  auto made = std::move(*encoders).seal();
+  if (!made) return made;
+  for (MadeSegment& segment : *made) segment.precision = precision;
+  return made;
 }
 
 }  // namespace polykv

@@ -240,7 +240,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
     Message answer("segment");
     answer.set_id("job", request.id("job")).set("codec", codec_name(job->codecs[i]));
     answer.set("tokens", static_cast<int64_t>(job->tokens.size()));
-    answer.set("seconds", seconds_since(start));
+    answer.set("seconds", seconds_since(start)).set("precision", (*segments)[i].precision);
     if (job->per_layer) answer.set("layers", (*segments)[i].layers);
     if (auto sent = supervisor_.send(answer.dump(), {fd.get()}); !sent) return sent;
   }

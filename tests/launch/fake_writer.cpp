@@ -177,6 +177,7 @@ struct FakeWriter {
     Message answer("segment");
     answer.set_id("job", request.id("job")).set("codec", codec);
     answer.set("tokens", spec.tokens.size()).set("seconds", 0.5);
+    answer.set("precision", codec == "k4v4" ? "fast: tiles" : "best: halves");
     send(answer, text == "no memory" ? std::vector<int>{} : std::vector<int>{segment->get()});
     return true;
   }

@@ -45,6 +45,7 @@ RunResult a_run() {
   result.pool.set("pool", "main").set("version", 1).set("tokens", 1000).set("bytes", 2'000'000);
   result.pool.set("bits_per_element", 4.25).set("elements", 4'000'000).set("segments", 1);
   result.pool.set("prefill_tokens", 1000).set("prefill_seconds", 4.0);
+  result.pool.set("precision", "best: products halves, attention halves");
   result.status = Message("snapshot").set("models", std::vector<Message>{a_model(0)});
   result.status.set("fallbacks", std::vector<std::string>{});
   result.status.set("agents", std::vector<Message>{Message("agent_status").set("threads", 2)});
@@ -62,6 +63,7 @@ TEST(ReportJson, holds_what_the_run_cost) {
   EXPECT_EQ(report["pool"]["shared_f16_bytes"], 8'000'000);
   EXPECT_EQ(report["pool"]["private_f16_bytes"], 16'000'000);
   EXPECT_EQ(report["prefill_tokens_per_s"], 250);
+  EXPECT_EQ(report["precision"], "best: products halves, attention halves");
   EXPECT_EQ(report["tokens_generated"], 3) << "of those who answered";
   EXPECT_EQ(report["image_bytes"], 80'000'000);
   EXPECT_EQ(report["model"], "tiny");
@@ -134,7 +136,8 @@ TEST(PrintedReport, names_a_dead_agent_with_pid_and_end_beside_the_others_answer
   EXPECT_NE(report.find("   und größer"), std::string::npos);
   EXPECT_NE(report.find("2.0 MB as mapped, for 1000 tokens in k4v4"), std::string::npos);
   EXPECT_NE(report.find("16.0 MB in 2 private f16 caches (8.0 times"), std::string::npos);
-  EXPECT_NE(report.find("250 tokens/s"), std::string::npos);
+  EXPECT_NE(report.find("250 tokens/s, best: products halves, attention halves\n"),
+            std::string::npos);
   EXPECT_EQ(report.find("Writer "), std::string::npos);
 }
 

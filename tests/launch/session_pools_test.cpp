@@ -48,6 +48,18 @@ class SessionPools : public testing::FakeRuntime {
   }
 };
 
+TEST_F(SessionPools, tell_how_they_were_prefilled_each_way_once) {
+  start_with_agents(1);
+  EXPECT_EQ(pool("main").text("precision"), "fast: tiles");
+  ASSERT_TRUE(client().ask(Message("append").set("pool", "main").set("text", "more")));
+  EXPECT_EQ(pool("main").text("precision"), "fast: tiles") << "of two segments";
+  const auto ready = client().ask(create("fine").set("codec", "f16").set("text", "some text"));
+  ASSERT_TRUE(ready) << ready.error().message;
+  EXPECT_EQ(ready->text("precision"), "best: halves");
+  ASSERT_TRUE(fork("fine", "draft"));
+  EXPECT_EQ(pool("draft").text("precision"), "best: halves") << "with the memory";
+}
+
 TEST_F(SessionPools, fork_is_a_pool_with_the_same_memory) {
   start_with_agents(1);
   const Message origin = pool("main");

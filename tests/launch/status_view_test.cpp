@@ -31,6 +31,7 @@ Message a_pool() {
   pool.set("pool", "main").set("model", "main").set("version", 7).set("codec", "k4v4");
   pool.set("tokens", 4042).set("bytes", 24'200'000).set("bits_per_element", 4.152);
   pool.set("segments", 3).set("leases", 5).set("idle_seconds", 2.0);
+  pool.set("precision", "fast: products tiles, attention tiles");
   return pool.set("versions", std::vector<Message>{a_version(5, 0, true), a_version(6, 2, false),
                                                    a_version(7, 3, true)});
 }
@@ -83,6 +84,7 @@ TEST(StatusView, shows_everything_where_there_is_room) {
                                                  "k4v4",
                                                  "24.2",
                                                  "4.152",
+                                                 "fast: products tiles, attention tiles",
                                                  "7(3 leased, pinned) 6(2 leased) 5(pinned)",
                                                  "a01",
                                                  "4134",

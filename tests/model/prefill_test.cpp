@@ -1,6 +1,7 @@
 // Prefill against an independent implementation, the decoder, and itself in pieces.
 #include "model/prefill.h"
 
+#include "model/prefill_path.h"
 #include "model/prefill_split.h"
 #include "tests/model/logits_fixture.h"
 #include "tests/model/plain_attention.h"
@@ -257,6 +258,32 @@ TEST(Prefill, RefusesNoTokensTooManyAndStrangeOnes) {
   EXPECT_EQ(too_long.error().code, ErrorCode::context_too_long);
   EXPECT_EQ(too_long.error().value, "8200");
   EXPECT_EQ(too_long.error().limit, "8192");
+}
+
+std::string path_of(PrefillPrecision precision, const Kernels* kernels) {
+  PrefillJob job;
+  job.precision = precision;
+  job.kernels = kernels;
+  return describe_path(*real_model(), job);
+}
+
+// Whatever is chosen is said: by which precision, kernels and processor.
+TEST(PrefillPath, IsSaidInWords) {
+  POLYKV_NEEDS_MODEL();
+  using enum PrefillPrecision;
+  const bool split = can_split();
+  EXPECT_EQ(path_of(f32, nullptr), "f32");
+  EXPECT_EQ(path_of(f32, &kernels()), "f32");
+  EXPECT_EQ(path_of(best, nullptr), split ? "best: products halves, attention halves"
+                                          : "best: products f32, attention f32");
+  EXPECT_EQ(path_of(best, &kernels()), split ? "best: products integers, attention halves"
+                                             : "best: products integers, attention f32");
+  Kernels other = kernels();
+  other.name = "avx512";
+  EXPECT_EQ(path_of(fast, &other), split ? "fast: products integers, attention bfloat16"
+                                         : "fast: products integers, attention f32");
+  if (!split || kernels().name != "amx") return;
+  EXPECT_EQ(path_of(fast, &kernels()), "fast: products tiles, attention tiles");
 }
 
 }  // namespace

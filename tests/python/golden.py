@@ -32,6 +32,7 @@ OBJECTS["layer_stats"] = {
 OBJECTS["pool_status"] = {
     "pool": "main", "model": "small", "version": 1, "codec": "k4v4", "tokens": 9, "bytes": 4096,
     "bits_per_element": 4.25, "segments": 1, "leases": 1, "idle_seconds": 0.5, "ttl_seconds": 60,
+    "precision": "fast: products tiles, attention tiles",
     "versions": [OBJECTS["version_status"]]}
 
 REQUESTS = {
@@ -65,7 +66,7 @@ ANSWERS = {
     "welcome": {"runtime": 10, "version": "0.1.0"},
     "pool_ready": {**_POOL, "version": 1, "tokens": 9, "bytes": 4096, "bits_per_element": 4.25,
                    "elements": 7710, "segments": 1, "prefill_tokens": 9, "prefill_seconds": 0.5,
-                   "widened_planes": 1, "layers": [OBJECTS["layer_stats"]]},
+                   "precision": "f32", "widened_planes": 1, "layers": [OBJECTS["layer_stats"]]},
     "pool_dropped": {**_POOL, "version": 1, "leases": 0, "reason": "asked"},
     "committed": {**_POOL, "version": 2, "agent": "a01", "pid": 12, "turn_tokens": 20,
                   "tokens": 29, "bytes": 8192, "segments": 2, "prefill_tokens": 0,
@@ -115,7 +116,7 @@ INNER = {
     "drop_job": {"job": "1"},
     "tokens": {"job": "1", "count": 9},
     "segment": {"job": "1", "codec": "k4v4", "tokens": 9, "bytes": 4096, "bits_per_element": 4.25,
-                "seconds": 0.5, "layers": [OBJECTS["layer_stats"]]},
+                "seconds": 0.5, "precision": "f32", "layers": [OBJECTS["layer_stats"]]},
 }
 
 REPORTS = {

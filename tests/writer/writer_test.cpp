@@ -40,12 +40,12 @@ class WriterJobs : public ::testing::Test {
     return message ? *message : Message("none");
   }
 
-  void prefill(uint64_t job) {
+  void prefill(uint64_t job, const char* codec = "k4v4") {
     const std::vector<uint32_t> tokens(64, 100);
     const auto memory = share_bytes("polykv-tokens", std::as_bytes(std::span(tokens)), {});
     ASSERT_TRUE(memory);
     Message request("prefill");
-    request.set_id("job", job).set("codecs", std::vector<std::string>{"k4v4"}).set("pool", "p");
+    request.set_id("job", job).set("codecs", std::vector<std::string>{codec}).set("pool", "p");
     ASSERT_TRUE(supervisor_.send(request.dump(), {memory->get()}));
   }
   void drop(uint64_t job) {
@@ -91,6 +91,16 @@ TEST_F(WriterJobs, what_comes_during_a_job_is_done_after_it) {
   int64_t layers = 0;
   EXPECT_EQ(outcome(layers).id("job"), 1U);
   EXPECT_EQ(outcome(layers).id("job"), 2U);
+}
+
+TEST_F(WriterJobs, ASegmentComesWithHowItWasPrefilled) {
+  int64_t layers = 0;
+  prefill(1);
+  const Message coarse = outcome(layers);
+  EXPECT_EQ(coarse.type(), "segment");
+  EXPECT_TRUE(coarse.text("precision").starts_with("fast: products ")) << "of k4v4";
+  prefill(2, "f16");
+  EXPECT_TRUE(outcome(layers).text("precision").starts_with("best: products "));
 }
 
 }  // namespace

@@ -243,6 +243,7 @@ class PoolStatus:
     versions: tuple[VersionStatus, ...] = dataclasses.field(
         metadata={"convert": _many(VersionStatus)})
     ttl_seconds: int | None = None
+    precision: str = ""  # how its segments were prefilled, as "fast: products tiles, …"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
