@@ -106,6 +106,9 @@ Status check_texts(const TokenizerTables& t, uint32_t n_vocab) {
 }
 
 // A merge is of plain tokens into a plain one: what plain text becomes are no special tokens.
+// That its result has the text of its halves joined is not checked: every start would compare the
+// texts of tens of thousands of merges, and a forged one does no more than forged texts could. A
+// text becomes other tokens, never special ones, and never more: each merge takes one away.
 Status check_merges(const TokenizerTables& t, uint32_t n_vocab) {
   if (t.merges.size() % 3 != 0)
     return bad_image_value("the rest of the merges", t.merges.size() % 3, 0);

@@ -239,5 +239,21 @@ TEST(ImageCorrupt, RandomDamageWithRightChecksumsIsRefusedOrHarmless) {
   EXPECT_GT(n_refused, 0U);
 }
 
+// Not refused (model/image_map.cpp says why): then it may do no more than the texts could.
+TEST(ImageCorrupt, AForgedMergeMakesOtherTokensOfATextAndNeverMoreOrSpecialOnes) {
+  const std::string text = "abcd ab x! cdab";
+  for (uint32_t token = 0; token < 16; ++token) {
+    RawImage raw;
+    put_in(raw, ImageSection::merges, 8, token);
+    raw.reseal();
+    const auto image = raw.map();
+    if (!image) continue;  // no token of plain text
+    const auto tokens = Tokenizer::create(*image)->encode(text);
+    ASSERT_TRUE(tokens);
+    EXPECT_LE(tokens->size(), text.size());
+    use(*image);
+  }
+}
+
 }  // namespace
 }  // namespace polykv
