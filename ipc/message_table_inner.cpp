@@ -42,7 +42,9 @@ void add_agent_messages(std::vector<MessageSchema>& table) {
 void add_writer_messages(std::vector<MessageSchema>& table) {
   table.insert(
       table.end(),
-      {{"writer_hello", kWriterToRuntime, {pid(), optional(word("model"))}},
+      {{"writer_hello",
+        kWriterToRuntime,
+        {pid(), optional(word("model")), optional(texts("fallbacks", 100, 1024))}},
        {"pack", kRuntimeToWriter, {path("path")}},
        {"image",
         kWriterToRuntime,

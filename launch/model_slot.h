@@ -21,9 +21,10 @@ struct ModelSlot {
   std::string path;
   WriterLink writer;
   Registry registry;
-  std::string image_source;          // "packed", or "cache"; "" as long as there is no image
-  std::set<std::string> busy_pools;  // being created or appended to
-  std::optional<Error> failure;      // it could not be packed: nothing can be asked of it
+  std::string image_source;            // "packed", or "cache"; "" as long as there is no image
+  std::vector<std::string> fallbacks;  // of its writer
+  std::set<std::string> busy_pools;    // being created or appended to
+  std::optional<Error> failure;        // it could not be packed: nothing can be asked of it
 };
 
 inline constexpr size_t kModelsMax = 100;  // a snapshot lists them all

@@ -70,7 +70,7 @@ class Supervisor {
   bool handle_packet(Link& link, Packet packet);
   Link* lease_for_score(const std::string& name);
   bool client_packet(Link& link, const Message& message, std::vector<UniqueFd> fds);
-  bool writer_hello(Link& link, const std::string& name);
+  bool writer_hello(Link& link, const Message& hello);
   ModelSlot* slot_of_writer(pid_t pid, const std::string& model);
   void writer_message(ModelSlot& model, const Message& message, std::vector<UniqueFd> fds);
 

@@ -12,6 +12,15 @@ std::unexpected<Error> needs_id(const std::string& type) {
               cat("'", type, "' needs an \"id\", so that its answer can be told"), type);
 }
 
+// What its writer does not use, though it is there: that of the last one.
+void take_fallbacks(ModelSlot& model, const Message& hello) {
+  model.fallbacks.clear();
+  for (const std::string& fallback : hello.texts("fallbacks")) {
+    model.fallbacks.push_back(cat("writer of ", model.name, ": ", fallback));
+    log_line(LogLevel::warning, model.fallbacks.back(), {{"model", model.name}});
+  }
+}
+
 }  // namespace
 
 void Supervisor::handle_request(const Request& request) {
@@ -104,7 +113,7 @@ bool Supervisor::handle_packet(Link& link, Packet packet) {
     leases_.agent_packet(link, *message, std::move(packet.fds));
     return true;
   }
-  if (message->type() == "writer_hello") return writer_hello(link, message->text("model"));
+  if (message->type() == "writer_hello") return writer_hello(link, *message);
   pool_keeper_.used(*message);
   if (message->type() == "attach") return leases_.grant(link, *message);
   return client_packet(link, *message, std::move(packet.fds));
@@ -164,7 +173,8 @@ ModelSlot* Supervisor::slot_of_writer(pid_t pid, const std::string& model) {
   return nullptr;
 }
 
-bool Supervisor::writer_hello(Link& link, const std::string& name) {
+bool Supervisor::writer_hello(Link& link, const Message& hello) {
+  const std::string name = hello.text("model");
   ModelSlot* model = slot_of_writer(link.pid, name);
   if (model == nullptr) {
     (void)refuse(link.socket,
@@ -179,6 +189,7 @@ bool Supervisor::writer_hello(Link& link, const std::string& name) {
     log_line(LogLevel::info, cat("a writer was started by hand (pid ", link.pid, ")"),
              {{"model", model->name}});
   }
+  take_fallbacks(*model, hello);
   model->writer.connected(std::move(link.socket), link.pid, model->path,
                           image == nullptr ? -1 : image->fd.get(),
                           image == nullptr ? "" : image->fingerprint);

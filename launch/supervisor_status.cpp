@@ -37,6 +37,18 @@ Message model_status(const ModelSlot& model) {
   return status.set("writer_restarts", writer.restarts());
 }
 
+// Writers' and agents'; a snapshot has room for so many.
+std::vector<std::string> all_fallbacks(const Models& models, const AgentKeeper& agents) {
+  constexpr size_t kMost = 1000;
+  std::vector<std::string> all;
+  for (const auto& model : models.all()) {
+    all.insert(all.end(), model->fallbacks.begin(), model->fallbacks.end());
+  }
+  all.insert(all.end(), agents.fallbacks().begin(), agents.fallbacks().end());
+  all.resize(std::min(all.size(), kMost));
+  return all;
+}
+
 }  // namespace
 
 Message Supervisor::snapshot() {
@@ -55,7 +67,8 @@ Message Supervisor::snapshot() {
   snapshot.set_id("token_seq", replies_.last_event("token"));
   snapshot.set("pid", ::getpid()).set("held_bytes", models_.held_bytes());
   if (budget_.bytes()) snapshot.set("budget_bytes", *budget_.bytes());
-  snapshot.set("evicted_pools", pool_keeper_.evicted()).set("fallbacks", agents_.fallbacks());
+  snapshot.set("evicted_pools", pool_keeper_.evicted());
+  snapshot.set("fallbacks", all_fallbacks(models_, agents_));
   snapshot.set("models", models).set("pools", pools).set("agents", agents);
   return snapshot;
 }

@@ -53,6 +53,7 @@ struct PrefillJob {
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers; may be empty
   PrefillPrecision precision = PrefillPrecision::best;
   const Kernels* kernels = nullptr;  // for packed weights; null: these by libtorch, too
+  bool tiles = true;                 // may be taken: not if they failed their self-test
   std::vector<float>* logits =
       nullptr;  // if set: [n_tokens, n_vocab] (tests); else the last layer stops after K/V
 };

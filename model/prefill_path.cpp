@@ -14,8 +14,7 @@ namespace {
 
 // Our own products and attention in bfloat16: also a matter of which kernels are allowed.
 bool takes_tiles(const PrefillJob& job) {
-  const bool allowed = job.kernels != nullptr && job.kernels->name == "amx";
-  return job.precision == PrefillPrecision::fast && allowed && can_split();
+  return job.precision == PrefillPrecision::fast && job.tiles && can_take_tiles(job.kernels);
 }
 
 AttentionPrecision attention_of(const PrefillJob& job) {
@@ -51,6 +50,19 @@ std::string products_of(const ModelImage& image, const PrefillPath& path) {
 }
 
 }  // namespace
+
+bool can_take_tiles(const Kernels* kernels) {
+  return kernels != nullptr && kernels->name == "amx" && can_split();
+}
+
+#ifdef __x86_64__
+bool tiles_failed(const Kernels* kernels, const TileKernels& tiles) {
+  return can_take_tiles(kernels) && !keeps_to_the_specification(tiles);
+}
+bool tiles_failed(const Kernels* kernels) { return tiles_failed(kernels, tile_kernels()); }
+#else
+bool tiles_failed(const Kernels*) { return false; }
+#endif
 
 PrefillPath prefill_path(const PrefillJob& job) {
   const bool may_round = job.precision != PrefillPrecision::f32;

@@ -6,8 +6,16 @@
 
 #include "model/prefill.h"
 #include "model/prefill_attend.h"
+#include "model/prefill_tiles_check.h"
 
 namespace polykv {
+
+// Whether a prefill with these kernels for packed weights could take tiles of bfloat16 here.
+bool can_take_tiles(const Kernels* kernels);
+// Whether they do not reproduce known vectors where they could be taken: then PrefillJob::tiles has
+// to be false, and whoever finds that counts it. To be asked once, when a writer starts.
+bool tiles_failed(const Kernels* kernels);
+bool tiles_failed(const Kernels* kernels, const TileKernels& tiles);  // x86-64 only
 
 struct PrefillPath {
   AttentionPrecision attention;

@@ -5,6 +5,7 @@
 #include "ipc/command_line.h"
 #include "ipc/isa.h"
 #include "ipc/log.h"
+#include "model/prefill_path.h"
 #include "writer/writer.h"
 
 namespace {
@@ -15,17 +16,28 @@ polykv::Status serve(const std::string& runtime, polykv::WriterOptions options) 
   return polykv::Writer(std::move(*socket), std::move(options)).serve();
 }
 
-// The decoder's kernels for packed weights, where this processor has faster ones than libtorch's.
+// Fallbacks are told to the supervisor, which shows them, and logged for who started this by hand.
+void fall_back(polykv::WriterOptions& options, const std::string& what) {
+  polykv::log_line(polykv::LogLevel::warning, what);
+  options.fallbacks.push_back(what);
+}
+
+// The decoder's kernels for packed weights, where this processor has faster ones than libtorch's,
+// and the prefill's own tiles.
 polykv::Status choose_kernels(const std::string& isa, polykv::WriterOptions& options) {
   if (auto good = polykv::check_isa(isa); !good) return good;
   auto chosen = polykv::choose_matrix_kernels(isa);
   if (!chosen) return polykv::pass(chosen);
-  for (const std::string_view name : chosen->refused) {
-    polykv::log_line(polykv::LogLevel::warning,
-                     polykv::cat("kernels '", name, "' failed their self-test and are not used"));
-  }
   const std::string_view name = chosen->set.name;
+  for (const std::string_view refused : chosen->refused) {
+    fall_back(options, polykv::cat("matrix kernels ", refused, " failed their self-test, ", name,
+                                   " is used"));
+  }
   if (name == "amx" || name == "avx512") options.kernels = chosen->set;
+  options.tiles = !polykv::tiles_failed(&chosen->set);
+  if (!options.tiles) {
+    fall_back(options, "a prefill's tiles failed their self-test, 16-bit products are used");
+  }
   return {};
 }
 

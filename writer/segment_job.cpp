@@ -105,6 +105,7 @@ Result<std::vector<MadeSegment>> run_segment_job(const ModelImage& image, const 
   };
   prefill_job.progress = job.progress;
   prefill_job.kernels = job.kernels;
+  prefill_job.tiles = job.tiles;
   if (auto done = prefill(image, prefill_job, job.n_threads); !done) return pass(done);
   const std::string precision = describe_path(image, prefill_job);
   log_line(LogLevel::info, cat("prefilled ", job.tokens.size(), " tokens, precision ", precision));

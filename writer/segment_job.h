@@ -24,6 +24,7 @@ struct SegmentJob {
   unsigned n_threads = 1;
   PrefillPrecision precision = PrefillPrecision::best;        // best: or fast, where all are coarse
   const Kernels* kernels = nullptr;                           // for packed weights; null: libtorch
+  bool tiles = true;                                          // passed their self-test
   std::function<void(uint32_t done, uint32_t all)> progress;  // layers
   std::function<Status()> go_on;  // asked after every layer, if set: its error ends the job
 };

@@ -120,6 +120,7 @@ Status Writer::serve() {
   Message hello("writer_hello");
   hello.set("pid", static_cast<int64_t>(getpid()));
   if (!options_.model.empty()) hello.set("model", options_.model);
+  if (!options_.fallbacks.empty()) hello.set("fallbacks", options_.fallbacks);
   if (auto sent = supervisor_.send(hello.dump()); !sent) return sent;
   while (true) {
     if (!waiting_.empty()) {
@@ -219,6 +220,7 @@ Status Writer::prefill_segments(const Message& request, std::vector<UniqueFd> fd
   const Clock::time_point start = Clock::now();
   job->n_threads = options_.n_threads;
   if (options_.kernels) job->kernels = &*options_.kernels;
+  job->tiles = options_.tiles;
   job->progress = [&](uint32_t done, uint32_t all) {
     Message message("progress");
     const double tokens = static_cast<double>(job->tokens.size()) * done / all;

@@ -24,7 +24,9 @@ namespace polykv {
 
 struct WriterOptions {
   unsigned n_threads = 2;
-  std::optional<Kernels> kernels = {};  // for packed weights; none: libtorch
+  std::optional<Kernels> kernels = {};      // for packed weights; none: libtorch
+  bool tiles = true;                        // of a prefill: passed their self-test
+  std::vector<std::string> fallbacks = {};  // what is not used, though it is here: for status
   std::string model = {};        // whose writer this is, in the runtime; "" = the first one's
   std::string chat_format = {};  // "" = the one that the model's file says
   std::string image_cache = {};  // directory that keeps packed images; "" = none

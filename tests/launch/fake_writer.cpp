@@ -192,13 +192,14 @@ struct FakeWriter {
   }
 };
 
-int run(const std::string& runtime, const std::string& model) {
+int run(const std::string& runtime, const std::string& model, const std::string& fallback) {
   auto socket = FdSocket::connect(runtime + "/fd");
   if (!socket) return 1;
   FakeWriter writer{std::move(*socket)};
   Message hello("writer_hello");
   hello.set("pid", 1);  // as in a container: nobody may believe it
   if (!model.empty()) hello.set("model", model);
+  if (!fallback.empty()) hello.set("fallbacks", std::vector<std::string>{fallback});
   writer.send(hello);
   while (auto packet = writer.supervisor.receive()) writer.handle(std::move(*packet));
   return 0;
@@ -210,5 +211,5 @@ int run(const std::string& runtime, const std::string& model) {
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-  return polykv::run(options["--runtime"], options["--model"]);
+  return polykv::run(options["--runtime"], options["--model"], options["--fallback"]);
 }

@@ -57,6 +57,21 @@ TEST_F(SessionByHand, writer_is_the_first_that_names_its_model) {
   EXPECT_EQ(hand().integer("writer_pid"), first.pid());
 }
 
+TEST_F(SessionByHand, what_a_writer_does_without_is_shown_as_long_as_it_is_the_writer) {
+  start_waiting();
+  EXPECT_TRUE(status().texts("fallbacks").empty());
+  Child first = started("/fake-writer", {"--runtime", runtime(), "--model", "hand", "--fallback",
+                                         "tiles failed their self-test"});
+  ASSERT_TRUE(client().ask(create("main")));
+  const std::vector<std::string> wanted{"writer of hand: tiles failed their self-test"};
+  EXPECT_EQ(status().texts("fallbacks"), wanted);
+  first.signal(SIGKILL);
+  await_state("awaited");
+  Child second = writer("hand");
+  ASSERT_TRUE(client().ask(create("more")));
+  EXPECT_TRUE(status().texts("fallbacks").empty()) << "the next one has none";
+}
+
 TEST_F(SessionByHand, writer_of_a_model_that_starts_its_own_is_sent_away) {
   start_waiting();
   Child stranger = writer("main");

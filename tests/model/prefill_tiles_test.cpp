@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "model/kernels.h"
+#include "model/prefill_path.h"
 #include "model/prefill_split.h"
 #include "model/prefill_tiles_attend.h"
 #include "model/weight_layout.h"
@@ -240,6 +241,67 @@ TEST_F(TileAttention, TakesScoresOfAnySize) {
     for (size_t t = 0; t < 64; ++t) mean += v[t * 32 + i] / 64.0;
     EXPECT_NEAR(out[size_t{63} * 32 + i], mean, 0.01);
   }
+}
+
+// Broken as a faulty unit or a wrong shuffle would be: one output, one lane, one key.
+void lost_output(const Weight& w, const float* x, uint32_t n, float* y) {
+  tile_kernels().multiply(w, x, n, y);
+  y[size_t{n} * w.n_rows - 1] += 1;
+}
+void lost_hidden(const ModelConfig& config, const LayerWeights& layer, const float* x, uint32_t n,
+                 float* y) {
+  ModelConfig other = config;
+  other.features ^= kGeglu;
+  tile_kernels().feed_forward(other, layer, x, n, y);
+}
+void lost_key(const PrefillAttention& layer) {
+  PrefillAttention other = layer;
+  other.window = layer.window == 0 ? layer.past + layer.n - 1 : layer.window;
+  tile_kernels().attend(other);
+}
+void lost_window(const PrefillAttention& layer) {
+  PrefillAttention other = layer;
+  other.window = 0;
+  tile_kernels().attend(other);
+}
+
+class TileSelfTest : public OnTiles {};
+
+TEST_F(TileSelfTest, IsPassedByTheTilesAndByNothingThatIsBroken) {
+  const TileKernels sound = tile_kernels();
+  EXPECT_TRUE(keeps_to_the_specification(sound));
+  for (const TileKernels& broken : {TileKernels{lost_output, sound.feed_forward, sound.attend},
+                                    TileKernels{sound.multiply, lost_hidden, sound.attend},
+                                    TileKernels{sound.multiply, sound.feed_forward, lost_key},
+                                    TileKernels{sound.multiply, sound.feed_forward, lost_window}}) {
+    EXPECT_FALSE(keeps_to_the_specification(broken));
+  }
+}
+
+TEST_F(TileSelfTest, DecidesOnlyWhereTilesCouldBeTaken) {
+  TileKernels broken = tile_kernels();
+  broken.multiply = lost_output;
+  Kernels set{};  // by its name alone
+  set.name = "amx";
+  EXPECT_TRUE(tiles_failed(&set, broken));
+  EXPECT_FALSE(tiles_failed(&set));
+  set.name = "avx512";
+  EXPECT_FALSE(tiles_failed(&set, broken)) << "forced to another set";
+  EXPECT_FALSE(tiles_failed(nullptr, broken));
+}
+
+// The next precision: exact integers, and libtorch's attention.
+TEST_F(TileSelfTest, TilesThatFailedAreNotTaken) {
+  Kernels amx{};
+  amx.name = "amx";
+  PrefillJob job;
+  job.precision = PrefillPrecision::fast;
+  job.kernels = &amx;
+  EXPECT_TRUE(prefill_path(job).tiles);
+  job.tiles = false;
+  EXPECT_FALSE(prefill_path(job).tiles);
+  EXPECT_TRUE(prefill_path(job).packed);
+  EXPECT_EQ(prefill_path(job).attention, AttentionPrecision::bfloat16);
 }
 
 }  // namespace

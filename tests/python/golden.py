@@ -106,7 +106,7 @@ INNER = {
     "granted": {"model": "small", "pool": "main", "version": 1, "fingerprint": "ab" * 16,
                 "spans": 1},
     "scores": {"rows": 2, "vocab": 49152},
-    "writer_hello": {"pid": 11, "model": "small"},
+    "writer_hello": {"pid": 11, "model": "small", "fallbacks": ["a kernel failed"]},
     "pack": {"path": "/models/small.gguf"},
     "image": {"fingerprint": "ab" * 16, "name": "Small 1M", "positions": 8192,
               "sampling": "greedy", "bytes": 10**8,
