@@ -43,6 +43,7 @@ constexpr uint32_t matmul_scratch_floats(uint32_t n_cols) {
 
 void quantise_ref(const Activations& x, uint32_t begin, uint32_t end);
 void quantise_avx2(const Activations& x, uint32_t begin, uint32_t end);
+void quantise_avx512(const Activations& x, uint32_t begin, uint32_t end);
 void swiglu_ref(float* gate, const float* up, uint32_t n);
 void swiglu_avx2(float* gate, const float* up, uint32_t n);
 void geglu_ref(float* gate, const float* up, uint32_t n);

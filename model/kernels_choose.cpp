@@ -118,12 +118,14 @@ std::vector<Kernels> find_sets() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
       if (has_amx_tiles()) {
-        sets.push_back({"amx", quantise_avx2, matmul_amx, swiglu_avx2, geglu_avx2,
-                        "w4 and w8 by AMX from 8 rows on, below by AVX-512 VNNI; f16, bf16, f32, "
-                        "rounding and gates by AVX2"});
+        sets.push_back(
+            {"amx", quantise_avx512, matmul_amx, swiglu_avx2, geglu_avx2,
+             "w4 and w8 by AMX from 8 rows on, below by AVX-512 VNNI; rounding by AVX-512; "
+             "f16, bf16, f32 and gates by AVX2"});
       }
-      sets.push_back({"avx512", quantise_avx2, matmul_avx512, swiglu_avx2, geglu_avx2,
-                      "w4 and w8 by AVX-512 VNNI; f16, bf16, f32, rounding and gates by AVX2"});
+      sets.push_back(
+          {"avx512", quantise_avx512, matmul_avx512, swiglu_avx2, geglu_avx2,
+           "w4 and w8 by AVX-512 VNNI; rounding by AVX-512; f16, bf16, f32 and gates by AVX2"});
     }
     sets.push_back({"avx2", quantise_avx2, matmul_avx2, swiglu_avx2, geglu_avx2, "all by AVX2"});
   }
