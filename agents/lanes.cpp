@@ -64,7 +64,7 @@ Status Lanes::start(std::shared_ptr<Holding> on, const std::string& request,
                 cat("all ", lanes_.size(), " lanes of this agent are at work: wait for one"));
   }
   lane->turn.reset();
-  if (lane->on != on) lane->suffix.clear();
+  if (lane->on != on) lane->suffix = Suffix(model_.image.config(), on->layout);
   lane->on = std::move(on);
   lane->last_used = ++uses_;
   auto answer = Answer::begin(model_, lane->on->layout, lane->suffix, std::move(options), *prompt);

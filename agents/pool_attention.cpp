@@ -13,6 +13,8 @@ namespace {
 constexpr uint32_t kSuffixRows = 4;
 constexpr uint32_t kJoinedRows = 8;
 
+constexpr uint32_t kHeadDimMax = 256;
+
 }  // namespace
 
 PoolAttention::PoolAttention(const ModelConfig& config, const Layout& layout,
@@ -127,14 +129,15 @@ bool PoolAttention::is_alone(const Rows& rows, uint32_t row) {
 void PoolAttention::keep(const Rows& rows, uint32_t head, uint32_t row) const {
   const AttentionCall& call = rows.call;
   const uint32_t dim = config_.head_dim, at = call.positions[row] - layout_.n_tokens;
-  Suffix& suffix = *rows.suffixes[row];
+  const Suffix& suffix = *rows.suffixes[row];
   check(at < suffix.room(), "a token lies outside the reserved private suffix");
   const float* cos = rows.seen.angles.get() + angle(0, row);
   const size_t from = (size_t{row} * config_.n_kv_heads + head) * dim;
-  float* k = suffix.k(call.layer, head, at);
-  std::copy_n(call.k + from, dim, k);
-  ropes_.at(rows.seen.sight.rope).apply(k, 1, cos, cos + dim / 2);
-  std::copy_n(call.v + from, dim, suffix.v(call.layer, head, at));
+  std::array<float, kHeadDimMax> k;
+  std::copy_n(call.k + from, dim, k.data());
+  ropes_.at(rows.seen.sight.rope).apply(k.data(), 1, cos, cos + dim / 2);
+  suffix.put(PlaneKind::k, call.layer, head, at, k.data(), kernel_.to_halves);
+  suffix.put(PlaneKind::v, call.layer, head, at, call.v + from, kernel_.to_halves);
 }
 
 // Empty states of some rows, one after the other, and their queries as the part wants them.

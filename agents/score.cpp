@@ -20,7 +20,7 @@ Result<UniqueFd> score(AgentModel& model, const Layout& layout, std::span<const 
       "polykv-scores", tokens.size() * config.n_vocab * sizeof(float), memory_room());
   if (!memory) return pass(memory);
   auto* logits = reinterpret_cast<float*>(memory->data().data());
-  Suffix suffix(config);
+  Suffix suffix(config, layout);
   if (auto room = suffix.reserve(0, static_cast<uint32_t>(tokens.size())); !room) {
     return pass(room);
   }

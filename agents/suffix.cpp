@@ -9,10 +9,25 @@
 
 namespace polykv {
 
-void Suffix::Unmap::operator()(float* pages) const { ::munmap(pages, bytes); }
+namespace {
 
-Result<Suffix::Pages> Suffix::pages(size_t n_floats) {
-  const size_t bytes = n_floats * sizeof(float);
+bool is_reference(const Span& span) {
+  const CodecSpec codec = span.segment.codec();
+  const auto is_plain = [](PlaneCodec of) {
+    return of == PlaneCodec::f32 || of == PlaneCodec::f16;
+  };
+  return is_plain(codec.k) || is_plain(codec.v);
+}
+
+}  // namespace
+
+Suffix::Suffix(const ModelConfig& config, const Layout& layout)
+    : config_(config),
+      codec_(std::ranges::any_of(layout.spans, is_reference) ? PlaneCodec::f32 : PlaneCodec::f16) {}
+
+void Suffix::Unmap::operator()(std::byte* pages) const { ::munmap(pages, bytes); }
+
+Result<Suffix::Pages> Suffix::pages(size_t bytes) {
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return fail(ErrorCode::memory_limit,
@@ -21,18 +36,17 @@ Result<Suffix::Pages> Suffix::pages(size_t n_floats) {
                     "fewer tokens"),
                 cat(bytes));
   }
-  return Pages(static_cast<float*>(memory), Unmap{bytes});
+  return Pages(static_cast<std::byte*>(memory), Unmap{bytes});
 }
 
 // From planes of room_ rows to planes of `room` rows.
 Status Suffix::move_rows(Pages& rows, uint32_t n_kept, uint32_t room) const {
   if (n_kept == 0) rows.reset();
-  auto moved = pages(floats(room));
+  auto moved = pages(plane_bytes(room) * n_planes());
   if (!moved) return pass(moved);
-  const uint32_t n_planes = config_.n_layers * config_.n_kv_heads;
-  for (size_t plane = 0; plane < n_planes && n_kept > 0; ++plane) {
-    std::copy_n(rows.get() + plane * room_ * config_.head_dim, size_t{n_kept} * config_.head_dim,
-                moved->get() + plane * room * config_.head_dim);
+  for (size_t plane = 0; plane < n_planes() && n_kept > 0; ++plane) {
+    std::copy_n(rows.get() + plane * plane_bytes(room_), plane_bytes(n_kept),
+                moved->get() + plane * plane_bytes(room));
   }
   rows = std::move(*moved);
   return {};
@@ -66,10 +80,18 @@ void Suffix::add(std::span<const uint32_t> tokens) {
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 
+void Suffix::put(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t row, const float* x,
+                 ToHalves to_halves) const {
+  std::byte* to = at(kind, layer, head) + plane_bytes(row);
+  if (codec_ == PlaneCodec::f16) {
+    to_halves(x, config_.head_dim, reinterpret_cast<uint16_t*>(to));
+  } else {
+    std::copy_n(x, config_.head_dim, reinterpret_cast<float*>(to));
+  }
+}
+
 PlaneView Suffix::plane(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t n_rows) const {
-  const Pages& rows = kind == PlaneKind::k ? k_ : v_;
-  const PlaneShape shape{kind, PlaneCodec::f32, n_rows, 0, config_.head_dim};
-  return plane_view(shape, 0, reinterpret_cast<const std::byte*>(rows.get() + at(layer, head, 0)));
+  return plane_view(shape(kind, n_rows), 0, at(kind, layer, head));
 }
 
 }  // namespace polykv

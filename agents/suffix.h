@@ -1,5 +1,8 @@
 // The private end of one stream: the tokens after the layout's last one, with their K and V. It
 // outlives an answer, so that a conversation that goes on computes only what is new.
+//
+// Rows are f16, which costs less than a thousandth of what the default codec costs. After segments
+// of f32 or f16, the references, they are f32.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +10,16 @@
 #include <span>
 #include <vector>
 
-#include "ipc/plane.h"
-#include "ipc/result.h"
+#include "ipc/half.h"
+#include "ipc/pool.h"
 #include "model/config.h"
 
 namespace polykv {
 
 class Suffix {
  public:
-  explicit Suffix(const ModelConfig& config) : config_(config) {}
+  // Of a layout, or of none.
+  explicit Suffix(const ModelConfig& config, const Layout& layout = {});
 
   // Keeps the first `n_kept` tokens and makes room for exactly `room` in all: the only allocation.
   // Pages that no row has used cost nothing, and what a larger room held goes back to the system.
@@ -28,30 +32,36 @@ class Suffix {
   const std::vector<uint32_t>& tokens() const { return tokens_; }
   uint32_t n_tokens() const { return static_cast<uint32_t>(tokens_.size()); }
   uint32_t room() const { return room_; }
-  uint64_t bytes() const { return uint64_t{2} * floats(room_) * sizeof(float); }
+  uint64_t bytes() const { return uint64_t{2} * plane_bytes(room_) * n_planes(); }
 
-  // [head_dim] of one row; K after RoPE at absolute positions. REQUIRES: row < room().
-  float* k(uint32_t layer, uint32_t head, uint32_t row) { return k_.get() + at(layer, head, row); }
-  float* v(uint32_t layer, uint32_t head, uint32_t row) { return v_.get() + at(layer, head, row); }
+  // Stores one row, [head_dim]; K after RoPE at absolute positions. REQUIRES: row < room().
+  void put(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t row, const float* x,
+           ToHalves to_halves) const;
   // The first n_rows rows as readers see planes.
   PlaneView plane(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t n_rows) const;
 
  private:
   struct Unmap {
     size_t bytes;
-    void operator()(float* pages) const;
+    void operator()(std::byte* pages) const;
   };
-  using Pages = std::unique_ptr<float[], Unmap>;
-  static Result<Pages> pages(size_t n_floats);
+  using Pages = std::unique_ptr<std::byte[], Unmap>;
+  static Result<Pages> pages(size_t bytes);
   Status move_rows(Pages& rows, uint32_t n_kept, uint32_t room) const;
-  size_t floats(uint32_t n_rows) const {
-    return size_t{config_.n_layers} * config_.n_kv_heads * n_rows * config_.head_dim;
+  size_t n_planes() const { return size_t{config_.n_layers} * config_.n_kv_heads; }
+  PlaneShape shape(PlaneKind kind, uint32_t n_rows) const {
+    return {kind, codec_, n_rows, 0, config_.head_dim};
   }
-  size_t at(uint32_t layer, uint32_t head, uint32_t row) const {
-    return ((size_t{layer} * config_.n_kv_heads + head) * room_ + row) * config_.head_dim;
+  size_t plane_bytes(uint32_t n_rows) const {
+    return plane_layout(shape(PlaneKind::k, n_rows)).bytes;
+  }
+  std::byte* at(PlaneKind kind, uint32_t layer, uint32_t head) const {
+    const Pages& rows = kind == PlaneKind::k ? k_ : v_;
+    return rows.get() + (size_t{layer} * config_.n_kv_heads + head) * plane_bytes(room_);
   }
 
   ModelConfig config_;
+  PlaneCodec codec_;
   uint32_t room_ = 0;  // rows
   Pages k_, v_;        // [n_layers, n_kv_heads, room, head_dim]
   std::vector<uint32_t> tokens_;

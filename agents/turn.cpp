@@ -49,7 +49,7 @@ Status check_length(const ModelConfig& config, const Layout& layout, size_t n_to
 // Only those that the layer keeps are filled.
 class TurnRows {
  public:
-  TurnRows(const ModelConfig& config, Suffix& suffix, uint32_t offset)
+  TurnRows(const ModelConfig& config, const Suffix& suffix, uint32_t offset)
       : config_(config), suffix_(suffix), ropes_(config), offset_(offset) {
     const size_t floats = size_t{suffix.n_tokens()} * config.n_kv_heads * config.head_dim;
     k_.resize(floats);
@@ -61,8 +61,8 @@ class TurnRows {
     for (uint32_t row = n_tokens - config_.windows.kept(layer, n_tokens); row < n_tokens; ++row) {
       for (uint32_t head = 0; head < config_.n_kv_heads; ++head) {
         const size_t to = row * width + size_t{head} * config_.head_dim;
-        std::copy_n(suffix_.k(layer, head, row), config_.head_dim, &k_[to]);
-        std::copy_n(suffix_.v(layer, head, row), config_.head_dim, &v_[to]);
+        decode_row(suffix_.plane(PlaneKind::k, layer, head, n_tokens), row, &k_[to]);
+        decode_row(suffix_.plane(PlaneKind::v, layer, head, n_tokens), row, &v_[to]);
       }
       ropes_.of(layer).rotate(&k_[row * width], config_.n_kv_heads, -int64_t{offset_});
     }
@@ -71,7 +71,7 @@ class TurnRows {
 
  private:
   const ModelConfig& config_;
-  Suffix& suffix_;
+  const Suffix& suffix_;
   LayerRopes ropes_;
   uint32_t offset_;
   std::vector<float> k_, v_;

@@ -42,6 +42,10 @@ uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | half);
 }
 
+void to_halves(const float* x, uint32_t n, uint16_t* halves) {
+  for (uint32_t i = 0; i < n; ++i) halves[i] = float_to_half(x[i]);
+}
+
 float half_to_float(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
   const uint32_t exponent = (bits >> 10) & 0x1f;

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/half.h"
 #include "ipc/plane.h"
 #include "reader/partial.h"
 
@@ -57,6 +58,7 @@ void attend_split_avx512(const SplitCall& call);
 void attend_split_avx512vbmi(const SplitCall& call);
 void attend_split_amx(const SplitCall& call);
 void hadamard_avx512(float* x, uint32_t n);
+void to_halves_avx2(const float* x, uint32_t n, uint16_t* halves);  // n: a multiple of 8
 
 struct AttendKernel {
   std::string_view name;  // "ref", "avx2", "avx512" (with VNNI), "avx512vbmi", "amx"
@@ -64,6 +66,7 @@ struct AttendKernel {
   std::string_view operations{};                    // what by which instructions, for people
   uint32_t split_tokens = kSplitTokens;             // coded rows that it takes at once
   void (*rotate)(float* x, uint32_t n) = hadamard;  // to the same bits as that
+  ToHalves to_halves = polykv::to_halves;           // likewise, of a row
 };
 // What this CPU has the instructions for, the reference first, the best last. Not tested.
 std::span<const AttendKernel> attend_kernels();

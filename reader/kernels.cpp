@@ -1,6 +1,7 @@
 // Which attention kernels this machine can run, and whether each keeps to the specification.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -111,28 +112,39 @@ bool reproduces(const AttendKernel& kernel, PlaneCodec codec) {
   return agrees(kTestQueries) && agrees(kTestQueriesMost);
 }
 
+bool rounds_as_it_should(const AttendKernel& kernel) {
+  TestNumbers numbers;
+  std::array<float, kTestDim> x;
+  for (float& value : x) value = std::bit_cast<float>(numbers.bits());
+  std::array<uint16_t, kTestDim> got, wanted;
+  kernel.to_halves(x.data(), kTestDim, got.data());
+  to_halves(x.data(), kTestDim, wanted.data());
+  return got == wanted;
+}
+
 // Kernels for whose instructions this CPU is made, the best last.
 std::vector<AttendKernel> find_kernels() {
   std::vector<AttendKernel> kernels = {{"ref", attend_split_ref, "all without vectors"}};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
-    kernels.push_back({"avx2", attend_split_avx2, "all by AVX2"});
+    kernels.push_back(
+        {"avx2", attend_split_avx2, "all by AVX2", kSplitTokens, hadamard, to_halves_avx2});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
       kernels.push_back({"avx512", attend_split_avx512,
                          "codes by AVX-512 VNNI; f16, f32 and softmax by AVX-512", kWholeSpan,
-                         hadamard_avx512});
+                         hadamard_avx512, to_halves_avx2});
       if (__builtin_cpu_supports("avx512vbmi")) {
         kernels.push_back({"avx512vbmi", attend_split_avx512vbmi,
                            "codes by AVX-512 VNNI and VBMI; f16, f32 and softmax by AVX-512",
-                           kWholeSpan, hadamard_avx512});
+                           kWholeSpan, hadamard_avx512, to_halves_avx2});
         if (has_amx_tiles()) {
           kernels.push_back({"amx", attend_split_amx,
                              "codes by AMX from 12 queries on, below by AVX-512 VNNI and VBMI; "
                              "f16, f32 and softmax by AVX-512",
-                             kWholeSpan, hadamard_avx512});
+                             kWholeSpan, hadamard_avx512, to_halves_avx2});
         }
       }
     }
@@ -158,7 +170,8 @@ bool keeps_to_the_specification(const AttendKernel& kernel) {
                                   PlaneCodec::rot5, PlaneCodec::rot6, PlaneCodec::rot8,
                                   PlaneCodec::f16,  PlaneCodec::f32};
   if (kernel.split == attend_split_ref) return true;
-  return std::ranges::all_of(kCodecs, [&](PlaneCodec codec) { return reproduces(kernel, codec); });
+  return rounds_as_it_should(kernel) &&
+         std::ranges::all_of(kCodecs, [&](PlaneCodec codec) { return reproduces(kernel, codec); });
 }
 
 std::span<const AttendKernel> attend_kernels() {

@@ -45,7 +45,7 @@ class AllocationTest : public test::SmallPool {};
 
 TEST_F(AllocationTest, a_step_takes_no_memory) {
   const Layout layout = layout_of(segment("k4v4"));
-  Suffix suffix(model_->image.config());
+  Suffix suffix(model_->image.config(), layout);
   Stream stream(*model_, layout, suffix);
   std::vector<float> logits(model_->image.config().n_vocab);
   ASSERT_TRUE(stream.become({tokens_.data(), 40}, 60, logits.data()));
@@ -61,7 +61,7 @@ TEST_F(AllocationTest, a_pass_of_several_lanes_takes_no_memory) {
   Pass pass(*model_);
   std::vector<float> logits(size_t{3} * model_->image.config().n_vocab);
   std::vector<Suffix> suffixes;
-  for (int i = 0; i < 3; ++i) suffixes.emplace_back(model_->image.config());
+  for (int i = 0; i < 3; ++i) suffixes.emplace_back(model_->image.config(), layout);
   for (Suffix& suffix : suffixes) ASSERT_TRUE(suffix.reserve(0, 64));
   const int before = allocations;
   for (uint32_t i = 0; i < 8; ++i) {
@@ -77,7 +77,7 @@ TEST(WindowsAllocation, attention_of_layers_with_a_window_takes_no_memory) {
   ThreadTeam team(2);
   const AttendKernel kernel = choose_attend_kernel()->kernel;
   PoolAttention attention(config, layout, kernel, team);
-  Suffix suffix(config);
+  Suffix suffix(config, layout);
   ASSERT_TRUE(suffix.reserve(0, 120));
   const uint32_t n_rows = 3;
   const std::vector<float> rows(size_t{n_rows} * config.n_heads * config.head_dim, 0.5F);

@@ -121,7 +121,7 @@ class FamilyThroughThePool : public testing::TestWithParam<const char*> {
     GenerateOptions options;
     options.messages = {{"user", "What is it, and what is it not?"}};
     options.max_tokens = options.min_tokens = 24;
-    Suffix suffix(config());
+    Suffix suffix(config(), layout);
     const auto said = test::generate(*model_, layout, suffix, options);
     EXPECT_TRUE(said) << said.error().message;
     const Turn turn{"1", said->prompt_tokens, said->tokens, said->text};

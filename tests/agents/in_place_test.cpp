@@ -11,7 +11,7 @@ class InPlace : public test::SmallPool {
     GenerateOptions options;
     options.messages = {{"user", "What is this about?"}};
     options.max_tokens = options.min_tokens = 24;
-    Suffix suffix(model_->image.config());
+    Suffix suffix(model_->image.config(), layout);
     return test::generate(*model_, layout, suffix, options)->tokens;
   }
 

@@ -44,7 +44,7 @@ class LanesTest : public test::SmallPool {
     return options;
   }
   static GenerateResult alone(const Holding& on, const GenerateOptions& options) {
-    Suffix suffix(model_->image.config());
+    Suffix suffix(model_->image.config(), on.layout);
     return *test::generate(*model_, on.layout, suffix, options);
   }
 

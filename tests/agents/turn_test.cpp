@@ -16,7 +16,7 @@ class TurnTest : public test::SmallPool {
     if (IsSkipped()) return;
     if (segment_.get() < 0) segment_ = segment("k4v4");
     layout_ = layout_of(segment_);
-    suffix_.emplace(model_->image.config());
+    suffix_.emplace(model_->image.config(), layout_);
   }
   static void TearDownTestSuite() {
     segment_ = UniqueFd();
@@ -37,7 +37,7 @@ class TurnTest : public test::SmallPool {
   }
 
   GenerateResult afresh(const GenerateOptions& options) {
-    Suffix suffix(model_->image.config());
+    Suffix suffix(model_->image.config(), layout_);
     return answer(suffix, options);
   }
 

@@ -1,6 +1,9 @@
 // Which attention kernels there are, and how one is chosen.
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
+
 #include "reader/attend.h"
 #include "tests/ipc/planes.h"
 
@@ -12,6 +15,31 @@ TEST(AttendKernels, ReferenceIsAlwaysThereAndNoKernelFailsItsTest) {
   EXPECT_EQ(attend_kernels().front().name, "ref");
   for (const AttendKernel& kernel : attend_kernels()) {
     EXPECT_TRUE(keeps_to_the_specification(kernel)) << kernel.name;
+  }
+}
+
+// Every f16, what lies half way to the next one, the floats beside that, and any bits.
+std::vector<float> hard_to_round() {
+  std::vector<float> x;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float half = half_to_float(static_cast<uint16_t>(bits));
+    const float next = half_to_float(static_cast<uint16_t>(bits + 1));
+    const float middle = (half + next) / 2;
+    x.insert(x.end(), {half, middle, std::nextafter(middle, half), std::nextafter(middle, next),
+                       half * 2, -half / 3, std::bit_cast<float>(bits * 65537u),
+                       std::bit_cast<float>(bits << 16 | (bits * 40503u & 0xffff))});
+  }
+  return x;
+}
+
+TEST(AttendKernels, RoundToF16WithTheSameBits) {
+  const std::vector<float> x = hard_to_round();
+  const auto n = static_cast<uint32_t>(x.size());
+  std::vector<uint16_t> wanted(n), got(n);
+  to_halves(x.data(), n, wanted.data());
+  for (const AttendKernel& kernel : attend_kernels()) {
+    kernel.to_halves(x.data(), n, got.data());
+    EXPECT_EQ(got, wanted) << kernel.name;
   }
 }
 
