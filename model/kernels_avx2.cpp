@@ -81,6 +81,7 @@ __m256i rows_there(uint32_t n_rows, uint32_t first) {
 // 8 rows of a block's step of 4 columns are 32 bytes; a group is walked twice, 8 rows at a time.
 struct Avx2 {
   static constexpr int kRowsMax = 4;
+  static constexpr bool kPairs = false;
   using Walk = PackedWalk<Avx2>;
 
   static __m256 load_halves(const uint16_t* p) {

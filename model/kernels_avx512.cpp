@@ -17,6 +17,7 @@ inline void add_products(__m512i& sum, const __m512i& codes, const int8_t* four)
 
 struct Avx512 {
   static constexpr int kRowsMax = 16;
+  static constexpr bool kPairs = true;
   using Walk = PackedWalk<Avx512>;
 
   static __m512 load_halves(const uint16_t* p) {
@@ -53,39 +54,69 @@ struct Avx512 {
     }
   };
 
+  // A block of a group's weights, in registers.
+  template <PackedForm Form>
+  struct Weights {
+    const Codes<Form> codes;
+    const __m512 d, min;
+    const bool has_min;
+
+    explicit Weights(const Walk::Block<Form>& block)
+        : codes(block.codes),
+          d(load_halves(block.scales)),
+          min(block.has_min == 1 ? load_halves(block.scales + 16) : d),
+          has_min(block.has_min == 1) {}
+    // acc += block b of the weights times what row m of x has there.
+    [[gnu::always_inline]] void add_to(__m512& acc, const Activations& x, size_t m,
+                                       uint32_t b) const {
+      constexpr uint32_t kInBlock = 32 / Walk::Block<Form>::kCols;
+      const uint32_t part = Walk::part_of<Form>(b);
+      const size_t at = m * x.n_blocks + b / kInBlock;
+      const BlockFacts& facts = x.facts[at];
+      __m512i start = _mm512_setzero_si512();
+      if (Form != PackedForm::w4) start = _mm512_set1_epi32(facts.zeros[part]);
+      const __m512i sum = codes.times(x.planes + at * 64 + b % kInBlock * 16, start);
+      const __m512 scaled = _mm512_mul_ps(_mm512_set1_ps(facts.scale), _mm512_cvtepi32_ps(sum));
+      acc = _mm512_fmadd_ps(d, scaled, acc);
+      if (has_min) acc = _mm512_fmadd_ps(min, _mm512_set1_ps(facts.sums[part]), acc);
+    }
+  };
+
+  static void store(const Weight& w, size_t m, uint32_t g, const __m512& acc, float* y) {
+    const uint32_t row = g * 16;
+    const uint32_t there = w.n_rows - row < 16 ? w.n_rows - row : 16;
+    const auto mask = static_cast<__mmask16>((1u << there) - 1);
+    _mm512_mask_storeu_ps(y + m * w.n_rows + row, mask, acc);
+  }
+
   template <PackedForm Form, int N>
   static void group(const Weight& w, const Activations& x, uint32_t m, uint32_t g, float* y) {
-    constexpr uint32_t kInBlock = 32 / Walk::Block<Form>::kCols;
     Walk::Block<Form> block(w, g);
     __m512 acc[N];
     for (__m512& lanes : acc) lanes = _mm512_setzero_ps();
     for (uint32_t b = 0; b < block.n_blocks; ++b, block.next()) {
       block.fetch_ahead();
-      const Codes<Form> codes(block.codes);
-      const __m512 d = load_halves(block.scales);
-      const __m512 min = block.has_min == 1 ? load_halves(block.scales + 16) : d;
-      const uint32_t part = Walk::part_of<Form>(b);
-      const size_t at = size_t{m} * x.n_blocks + b / kInBlock;
+      const Weights<Form> weights(block);
 #pragma GCC unroll 16
-      for (int i = 0; i < N; ++i) {
-        const size_t mine = at + size_t(i) * x.n_blocks;
-        const BlockFacts& facts = x.facts[mine];
-        __m512i start = _mm512_setzero_si512();
-        if (Form != PackedForm::w4) start = _mm512_set1_epi32(facts.zeros[part]);
-        const __m512i sum = codes.times(x.planes + mine * 64 + b % kInBlock * 16, start);
-        const __m512 scaled = _mm512_mul_ps(_mm512_set1_ps(facts.scale), _mm512_cvtepi32_ps(sum));
-        acc[i] = _mm512_fmadd_ps(d, scaled, acc[i]);
-        if (block.has_min == 1) {
-          acc[i] = _mm512_fmadd_ps(min, _mm512_set1_ps(facts.sums[part]), acc[i]);
-        }
-      }
+      for (int i = 0; i < N; ++i) weights.add_to(acc[i], x, size_t{m} + i, b);
     }
-    const uint32_t row = g * 16;
-    const uint32_t there = w.n_rows - row < 16 ? w.n_rows - row : 16;
-    const auto mask = static_cast<__mmask16>((1u << there) - 1);
-    for (int i = 0; i < N; ++i) {
-      _mm512_mask_storeu_ps(y + size_t{m + i} * w.n_rows + row, mask, acc[i]);
+    for (int i = 0; i < N; ++i) store(w, size_t{m} + i, g, acc[i], y);
+  }
+
+  // The same of one row for two groups in step.
+  template <PackedForm Form>
+  static void pair(const Weight& w, const Activations& x, uint32_t m, uint32_t one, uint32_t other,
+                   float* y) {
+    Walk::Block<Form> first(w, one), second(w, other);
+    __m512 acc_first = _mm512_setzero_ps(), acc_second = acc_first;
+    for (uint32_t b = 0; b < first.n_blocks; ++b, first.next(), second.next()) {
+      first.fetch_ahead();
+      Weights<Form>(first).add_to(acc_first, x, m, b);
+      second.fetch_ahead();
+      Weights<Form>(second).add_to(acc_second, x, m, b);
     }
+    store(w, m, one, acc_first, y);
+    store(w, m, other, acc_second, y);
   }
 };
 

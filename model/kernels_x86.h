@@ -15,7 +15,8 @@ void matmul_plain_avx2(const Weight& w, const Activations& x, uint32_t row_begin
 enum class PackedForm { w4, w8_32, w8_16 };  // the number: columns of a scale
 
 // Isa gives kRowsMax and group<Form, N>(w, x, m, g, y): 16 outputs of group g for rows m to m + N
-// of x, N <= kRowsMax. A group's weights are unpacked once for its N rows.
+// of x, N <= kRowsMax. A group's weights are unpacked once for its N rows. With kPairs also
+// pair<Form>(w, x, m, g, h, y): row m for two groups in step.
 template <class Isa>
 struct PackedWalk {
   // Weights that stay in the L2 cache while all rows of x pass over them, kRowsMax at a time.
@@ -26,6 +27,13 @@ struct PackedWalk {
                      uint32_t end, float* y) {
     if constexpr (N > 1) {
       if (x.n - m < static_cast<uint32_t>(N)) return groups<Form, N - 1>(w, x, m, begin, end, y);
+    }
+    if constexpr (N == 1 && Isa::kPairs) {  // two streams come faster from memory than one
+      const uint32_t half = (end - begin) / 2;
+      for (uint32_t i = 0; i < half; ++i, ++begin) {
+        Isa::template pair<Form>(w, x, m, begin, begin + half, y);
+      }
+      begin += half;
     }
     for (uint32_t g = begin; g < end; ++g) Isa::template group<Form, N>(w, x, m, g, y);
   }
