@@ -70,9 +70,9 @@ float value_unit(const PlaneView& v);  // what 1 counts in a tile's products of 
 
 void start(const SplitCall& call, const Scratch& scratch);
 // Products of queries [first, first + n) with the block's rows become weights.
-// products: [n, kProductStride].
+// products: [n, kProductStride], overwritten.
 void weigh(const SplitCall& call, const Scratch& scratch, const BlockFacts& facts, uint32_t first,
-           uint32_t n, const int32_t* products);
+           uint32_t n, int32_t* products);
 // Brings all states to the block's weights: ref, keep, gain and lanes.
 void join_block(const SplitCall& call, const Scratch& scratch, const BlockFacts& facts);
 // acc = acc * keep + gain * products, for 64 dimensions from d on. products: [n, kProductStride].

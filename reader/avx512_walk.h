@@ -35,7 +35,7 @@ struct Avx512Walk {
 
   static void weigh(const SplitCall& call, const Scratch& scratch, const Block& block,
                     const Facts& facts) {
-    const auto use = [&](uint32_t first, uint32_t n, const int32_t* products) {
+    const auto use = [&](uint32_t first, uint32_t n, int32_t* products) {
       avx512::weigh(call, scratch, facts, first, n, products);
     };
     if (facts.k_coded && Few::score(call, scratch, block, scratch.sums[0])) {
