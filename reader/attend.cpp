@@ -10,6 +10,10 @@
 namespace polykv {
 namespace {
 
+// Buffers start with cache lines: what crosses two takes twice the time.
+constexpr size_t kLine = 16;  // floats
+constexpr size_t in_lines(size_t n) { return (n + kLine - 1) / kLine * kLine; }
+
 // Buffers of one call, cut from the caller's floats.
 struct Work {
   float* q_rotated;  // [n_queries, head_dim]
@@ -24,8 +28,9 @@ struct Work {
 Work cut_work(const SpanCall& call) {
   const size_t rows = call.n_queries;
   const size_t values = rows * call.k->shape.head_dim;
-  float* next = call.work;
-  const auto take = [&next](size_t n) { return std::exchange(next, next + n); };
+  const size_t past = reinterpret_cast<uintptr_t>(call.work) / sizeof(float) % kLine;
+  float* next = call.work + (kLine - past) % kLine;
+  const auto take = [&next](size_t n) { return std::exchange(next, next + in_lines(n)); };
   Work work{};
   work.q_rotated = take(values);
   work.q_mean = take(rows);
@@ -144,7 +149,8 @@ uint32_t split_end(const PlaneView& k, const PlaneView& v, uint32_t row, uint32_
 }
 
 size_t attend_work_floats(uint32_t n_queries, uint32_t head_dim) {
-  return size_t{n_queries} * (5 * size_t{head_dim} + 5) + split_scratch_floats(n_queries, head_dim);
+  const size_t values = in_lines(size_t{n_queries} * head_dim), rows = in_lines(n_queries);
+  return kLine + 5 * values + 5 * rows + split_scratch_floats(n_queries, head_dim);
 }
 
 void attend_span(const AttendKernel& kernel, const SpanCall& call) {
