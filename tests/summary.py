@@ -4,8 +4,7 @@
     python3 tests/summary.py SKIPS_FILE JUNIT_FILE ...
 
 Exit status 1 if a test failed, if a skip is not in SKIPS_FILE, or if nothing ran. A GoogleTest case
-counts as one test; so does each case of a file that tests/unittest_main.py ran. Cases that a suite
-promised and never came to, since one before them ended it, are one failure.
+counts as one test; so does each case of a file that tests/unittest_main.py ran.
 """
 
 import fnmatch
@@ -19,10 +18,6 @@ _GTEST_FAILURE = re.compile(
     r"^\S+:\d+: Failure\n.*?(?=^\S+:\d+: Failure$|^\[  FAILED|\Z)", re.M | re.S)
 _KEPT = 600  # characters of what a failed test said
 _GTEST_REASON = re.compile(r"Skipped\n(.*?)\n\s*\[  SKIPPED \]", re.S)
-_GTEST_COUNT = re.compile(r"^\[==========\] Running (\d+) tests? from", re.M)
-_GTEST_CASE = re.compile(  # a case's name, what it said and its end, if it came to one
-    r"\[ RUN      \] (\S+)\n(.*?)(?:(\[(?:       OK|  FAILED |  SKIPPED) \]) \1\b[^\n]*"
-    r"|(?=\[ RUN      \] )|\Z)", re.S)
 
 
 class Outcome:
@@ -44,30 +39,6 @@ def _why_failed(output):
     return found.group(0)[:_KEPT] if found else output[-_KEPT:]
 
 
-def _of_suite(output, ended):
-    """The outcomes of a GoogleTest program's cases; ended: how CTest says that it ended."""
-    found = []
-    for name, said, end in _GTEST_CASE.findall(output):
-        if "OK" in end:
-            found.append(Outcome(name, "passed"))
-        elif "SKIPPED" in end:
-            reason = _GTEST_REASON.search(said + end)
-            found.append(Outcome(name, "skipped", reason.group(1) if reason else ""))
-        else:
-            found.append(Outcome(name, "failed", f"{'' if end else ended} {_why_failed(said)}"))
-    return found
-
-
-def _never_run(output, found):
-    """What is wrong with the number of cases that a GoogleTest program came to, '' if nothing."""
-    promised = _GTEST_COUNT.search(output)
-    count = int(promised.group(1)) if promised else None
-    if count == 0:
-        return "no case ran"
-    missing = count - len(found) if promised else 0
-    return f"{missing} cases did not run" if missing else ""
-
-
 def _of_case(case):
     """The outcomes of one CTest test."""
     name, status = case.get("name"), case.get("status")
@@ -75,15 +46,9 @@ def _of_case(case):
     failure = case.find("failure")
     inner = [Outcome(f"{name}.{test}", word.lower(), reason or "")
              for word, test, reason in _PYTHON_CASE.findall(output)]
-    if not inner:
-        ended = "" if failure is None else failure.get("message") or ""
-        inner = _of_suite(output, ended)
-        if (owed := _never_run(output, inner)):
-            inner.append(Outcome(name, "failed", f"{ended} {owed} {output[-_KEPT:]}"))
     if inner:
         if failure is not None and all(one.word != "failed" for one in inner):
-            how = failure.get("message") or "ended badly"
-            inner.append(Outcome(name, "failed", f"{how} {output[-_KEPT:]}"))
+            inner.append(Outcome(name, "failed", failure.get("message") or "ended badly"))
         return inner
     skipped = case.find("skipped")
     if failure is not None or (status != "run" and skipped is None):
