@@ -31,8 +31,6 @@ TESTS_WITHOUT = "-performance-unnecessary-value-param"
 _TYPE = re.compile(r"^(?:(?:struct|class|union|enum(?: class)?) (\w+)(?!.*;)|using (\w+) =)", re.M)
 _OTHER = re.compile(r"^(?!(?:using|struct|class|union|enum|namespace|extern|TEST|INSTANTIATE))"
                     r"\w[^\n(){}\[\]=;]*(?<![\w:])([\w:]+) ?[({\[=]", re.M)
-# A source is looked at with what it includes itself, not with g++'s precompiled headers before it.
-_PRECOMPILED = re.compile(r" (?:-Winvalid-pch|-fpch-preprocess|-include \S+/cmake_pch\.hxx)(?= )")
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)
 
 
@@ -44,7 +42,7 @@ def commands(build, root):
         source = pathlib.Path(entry["directory"], entry["file"]).resolve()
         inside = source.is_relative_to(root) and not source.is_relative_to(build)
         if inside and source.suffix == ".cpp":
-            found[source] = _PRECOMPILED.sub("", entry["command"])
+            found[source] = entry["command"]
     return found
 
 

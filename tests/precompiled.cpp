@@ -1,1 +1,0 @@
-// The target of the tests' precompiled headers needs a source; there is nothing to say in it.
