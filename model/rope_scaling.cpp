@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "model/gguf.h"
 #include "model/rope.h"
 
 namespace polykv {
@@ -155,7 +156,7 @@ Status ScalingReader::run() {
   if (type == "llama3") return llama3();
   if (type == "yarn") return yarn();
   if (!type.empty() && type != "none" && type != "default" && type != "linear") {
-    return unsupported(cat("RoPE scaling of the kind \"", type, "\" is not supported"),
+    return unsupported(cat("RoPE scaling of the kind ", printable(type), " is not supported"),
                        std::string(type));
   }
   auto done = type.empty() || type == "linear" ? linear() : Status{};

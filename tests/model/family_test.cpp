@@ -161,6 +161,17 @@ TEST(Family, YarnsNumbersAreTakenFromTheFile) {
   EXPECT_NEAR(found.rope_attention, 0.5 * (1 + 0.1 * std::log(2.0)), 1e-6);
 }
 
+TEST(Family, RopeScalingOfAnUnknownKindIsRefusedInPrintableWords) {
+  GgufWriter file = test::tiny_model();
+  file.text("llama.rope.scaling.type", "\x8einear\n");
+  const test::TempFile on_disk(file.bytes());
+  const auto refused = pack_image(on_disk.path(), memory_room());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::unsupported_model);
+  EXPECT_NE(refused.error().message.find(R"("\x8einear\x0a" is not supported)"), std::string::npos)
+      << refused.error().message;
+}
+
 TEST(Family, LinearRopeScalingIsRead) {
   GgufWriter file = test::tiny_model();
   file.text("llama.rope.scaling.type", "linear");
