@@ -1,5 +1,6 @@
 // Pool spans first, in order of position; then the private suffixes, row by row, causally. A layer
-// is cut into (head, part) pairs, which the threads share; their states are merged in order.
+// is cut into (head, part) pairs, which the threads share, the long ones first; their states are
+// merged in order.
 #include "agents/pool_attention.h"
 
 #include <algorithm>
@@ -59,31 +60,56 @@ void PoolAttention::attend(const AttentionCall& call, Suffix* const* suffixes) {
     for (uint32_t head = 0; head < config_.n_kv_heads; ++head) keep(rows, head, row);
   }
   const uint32_t n_groups = (call.n_rows + kSuffixRows - 1) / kSuffixRows;
-  const uint32_t in_head = static_cast<uint32_t>(rows.seen.sight.parts.size()) + n_groups;
+  const auto n_parts = static_cast<uint32_t>(rows.seen.sight.parts.size());
+  const uint32_t n_pieces = config_.n_kv_heads * (n_parts + n_groups);
+  const uint32_t rounds = (n_pieces + team_.size() - 1) / team_.size();
+  // Dealt to the threads in turns, so that each begins with its share of the long pieces.
   const auto work = [&](uint32_t begin, uint32_t end) {
     Worker& worker = take_worker();
-    for (uint32_t i = begin; i < end; ++i) attend_piece(rows, i / in_head, i % in_head, worker);
+    for (uint32_t i = begin; i < end; ++i) {
+      const uint32_t piece = i % rounds * team_.size() + i / rounds;
+      if (piece < n_pieces) attend_piece(rows, piece, worker);
+    }
     worker.taken.clear(std::memory_order_release);
   };
   // One reference: std::function then needs no memory of its own.
-  team_.run(config_.n_kv_heads * in_head, 1,
-            [&work](uint32_t begin, uint32_t end) { work(begin, end); });
+  team_.run(rounds * team_.size(), 1, [&work](uint32_t begin, uint32_t end) { work(begin, end); });
   team_.run(call.n_rows, kJoinedRows, [this, &rows](uint32_t begin, uint32_t end) {
     for (uint32_t row = begin; row < end; ++row) join(rows, row);
   });
 }
 
-// Of a head: the parts of spans, then groups of rows with their suffixes.
-void PoolAttention::attend_piece(const Rows& rows, uint32_t head, uint32_t piece,
-                                 Worker& worker) const {
+// The parts of spans of all heads, which take longest; then groups of rows with their suffixes.
+void PoolAttention::attend_piece(const Rows& rows, uint32_t piece, Worker& worker) const {
   const auto n_parts = static_cast<uint32_t>(rows.seen.sight.parts.size());
-  if (piece < n_parts) return attend_part(rows, head, piece, worker);
-  const uint32_t begin = (piece - n_parts) * kSuffixRows;
+  const uint32_t n_long = config_.n_kv_heads * n_parts;
+  if (piece < n_long) return attend_part(rows, piece / n_parts, piece % n_parts, worker);
+  const uint32_t n_groups = (rows.call.n_rows + kSuffixRows - 1) / kSuffixRows;
+  const uint32_t head = (piece - n_long) / n_groups;
+  const uint32_t begin = (piece - n_long) % n_groups * kSuffixRows;
   const uint32_t end = std::min(begin + kSuffixRows, rows.call.n_rows);
+  ask_for_suffix(rows, head, begin);
   for (uint32_t row = begin; row < end; ++row) {
+    if (row + 1 < end) ask_for_suffix(rows, head, row + 1);
     if (is_alone(rows, row)) keep(rows, head, row);
     attend_suffix(rows, head, row, worker);
   }
+}
+
+// Rows of its suffix that a row of the call sees.
+PoolAttention::RowRange PoolAttention::seen_suffix(const Rows& rows, uint32_t row) const {
+  const uint32_t end = rows.call.positions[row] - layout_.n_tokens + 1;
+  const uint32_t window = rows.seen.sight.window;
+  return {window == 0 ? 0 : end - std::min(end, window), end};
+}
+
+// Asks memory for the first keys that a row will be attended to with: they have not been read since
+// the last step. The kernel asks for what follows.
+void PoolAttention::ask_for_suffix(const Rows& rows, uint32_t head, uint32_t row) const {
+  const RowRange seen = seen_suffix(rows, row);
+  const auto keys = rows.suffixes[row]->rows(PlaneKind::k, rows.call.layer, head, seen.begin,
+                                             std::min(seen.end, seen.begin + kTileRows));
+  for (size_t at = 0; at < keys.size(); at += 64) __builtin_prefetch(keys.data() + at, 0, 2);
 }
 
 // There are as many as threads.
@@ -207,15 +233,14 @@ void PoolAttention::attend_suffix(const Rows& rows, uint32_t head, uint32_t row,
   const AttentionCall& call = rows.call;
   const Sight& sight = rows.seen.sight;
   const Suffix& suffix = *rows.suffixes[row];
-  const uint32_t n_visible = call.positions[row] - layout_.n_tokens + 1;
-  const uint32_t n_hidden = sight.window == 0 ? 0 : n_visible - std::min(n_visible, sight.window);
-  const PlaneView k = suffix.plane(PlaneKind::k, call.layer, head, n_visible);
-  const PlaneView v = suffix.plane(PlaneKind::v, call.layer, head, n_visible);
+  const RowRange seen = seen_suffix(rows, row);
+  const PlaneView k = suffix.plane(PlaneKind::k, call.layer, head, seen.end);
+  const PlaneView v = suffix.plane(PlaneKind::v, call.layer, head, seen.end);
   start(rows, head, static_cast<uint32_t>(sight.parts.size()), {&row, 1}, worker);
   attend_span(kernel_, {.k = &k,
                         .v = &v,
-                        .row_begin = n_hidden,
-                        .row_end = n_visible,
+                        .row_begin = seen.begin,
+                        .row_end = seen.end,
                         .n_queries = group_,
                         .q = worker.q.get(),
                         .states = worker.states.data(),

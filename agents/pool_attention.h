@@ -65,7 +65,9 @@ class PoolAttention {
   static bool is_alone(const Rows& rows, uint32_t row);
   void keep(const Rows& rows, uint32_t head, uint32_t row) const;
   Worker& take_worker();
-  void attend_piece(const Rows& rows, uint32_t head, uint32_t piece, Worker& worker) const;
+  void attend_piece(const Rows& rows, uint32_t piece, Worker& worker) const;
+  RowRange seen_suffix(const Rows& rows, uint32_t row) const;
+  void ask_for_suffix(const Rows& rows, uint32_t head, uint32_t row) const;
   void attend_part(const Rows& rows, uint32_t head, uint32_t part, Worker& worker) const;
   void attend_window(const Rows& rows, uint32_t head, const Part& part, Worker& worker) const;
   void attend_rows(const Rows& rows, uint32_t head, const Part& part, RowRange started,

@@ -39,6 +39,11 @@ class Suffix {
            ToHalves to_halves) const;
   // The first n_rows rows as readers see planes.
   PlaneView plane(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t n_rows) const;
+  // The bytes of rows [begin, end).
+  std::span<const std::byte> rows(PlaneKind kind, uint32_t layer, uint32_t head, uint32_t begin,
+                                  uint32_t end) const {
+    return {at(kind, layer, head) + plane_bytes(begin), plane_bytes(end) - plane_bytes(begin)};
+  }
 
  private:
   struct Unmap {
