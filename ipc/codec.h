@@ -2,8 +2,9 @@
 //
 // One scheme for K and V, k<b>v<b>: subtract the mean over the segment (per layer and head, sinks
 // excluded) -> fixed random signs -> orthonormal Walsh-Hadamard over head_dim -> per-token scale
-// (u8 of the plane's maximum) -> b-bit code. Lloyd-Max points of N(0,1) for b <= 6, uniform for b =
-// 8 (TurboQuant, arXiv 2504.19874, section 3, with mean removal and an unbiased scale added).
+// (u8 of the plane's maximum) -> b-bit code. Points that are best for N(0,1): of any for b <= 4
+// (Lloyd-Max), of those that bytes hold for b = 5 and 6; uniform for b = 8 (TurboQuant, arXiv
+// 2504.19874, section 3, with mean removal and an unbiased scale added).
 // `paper` is PolyKV as published (arXiv 2604.24971); f16 and f32 are references.
 #pragma once
 
@@ -52,8 +53,12 @@ uint32_t sink_rows(PlaneCodec codec);  // kSinkTokens for rot<b>, 0 for the othe
 // attention (4e-5) is less than a tenth of it: K of 4 bits and fewer, or V of 3 and fewer.
 bool is_coarse(const CodecSpec& codec);
 
-// Code points in ascending order, [2^bits]: Lloyd-Max of N(0,1) for bits 2..6. For 8: (i - 128).
+// Code points in ascending order, [2^bits]: Lloyd-Max of N(0,1) for bits 2..4, next to it for 5 and
+// 6 (docs/format.md, Points). For 8: (i - 128).
 std::span<const float> code_book(int bits);
+// What the points of 5, 6 and 8 bits are whole multiples of, at most 127 of them (at 8 bits 128);
+// 0 for the others.
+float code_step(int bits);
 
 // +1 or -1 per dimension, [head_dim], from kSignSeed (docs/format.md). head_dim: 64, 128 or 256.
 std::span<const float> sign_vector(uint32_t head_dim);

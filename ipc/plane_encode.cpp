@@ -101,9 +101,9 @@ void nearest_codes(const float* w, float factor, std::span<const float> borders,
   }
 }
 
-// Codes of one row by the Lloyd-Max points; returns the unbiased scale |w|^2 / <w, q>.
-float lloyd_row(const float* w, std::span<const float> book, std::span<const float> borders,
-                uint32_t dim, uint8_t* codes) {
+// Codes of one row by the nearest points; returns the unbiased scale |w|^2 / <w, q>.
+float nearest_row(const float* w, std::span<const float> book, std::span<const float> borders,
+                  uint32_t dim, uint8_t* codes) {
   const double energy = dot(w, w, dim);
   const double sigma = std::sqrt(energy / dim);
   if (sigma < 1e-30) return 0.0f;  // codes stay 0: the row is the mean
@@ -163,7 +163,7 @@ void write_tiles(const RotatedPlane& plane, const std::vector<uint8_t>& codes) {
   }
 }
 
-float encode_lloyd(const RotatedPlane& plane, const HeadRows& rows, std::vector<uint8_t>& codes) {
+float encode_nearest(const RotatedPlane& plane, const HeadRows& rows, std::vector<uint8_t>& codes) {
   const uint32_t dim = plane.shape.head_dim;
   const auto book = code_book(code_bits(plane.shape.codec));
   const std::vector<float> borders = midpoints(book);
@@ -171,7 +171,7 @@ float encode_lloyd(const RotatedPlane& plane, const HeadRows& rows, std::vector<
   std::array<float, kDimMax> w;
   for (uint32_t i = 0; i < plane.n_coded; ++i) {
     rotate_row(rows[plane.n_sinks + i], plane.mean, dim, w.data());
-    scales[i] = lloyd_row(w.data(), book, borders, dim, codes.data() + uint64_t{i} * dim);
+    scales[i] = nearest_row(w.data(), book, borders, dim, codes.data() + uint64_t{i} * dim);
   }
   return write_scales(scales, false, plane.scales);
 }
@@ -201,7 +201,7 @@ float encode_rotated(const PlaneShape& shape, const HeadRows& rows, std::byte* b
   write_sinks(plane, rows);
   std::vector<uint8_t> codes(uint64_t{plane.n_coded} * shape.head_dim);
   const float top = shape.codec == PlaneCodec::rot8 ? encode_uniform(plane, rows, codes)
-                                                    : encode_lloyd(plane, rows, codes);
+                                                    : encode_nearest(plane, rows, codes);
   write_tiles(plane, codes);
   return top;
 }

@@ -13,7 +13,7 @@ namespace polykv {
 
 inline constexpr uint64_t kSegmentMagic =
     0x0000474553564b50;  // "PKVSEG" and two zero bytes, little-endian
-inline constexpr uint32_t kSegmentAbi = 2;
+inline constexpr uint32_t kSegmentAbi = 3;
 inline constexpr uint64_t kAlign = 64;  // bytes
 
 enum class EncodeMode : uint32_t { alone = 0, after_prefix = 1 };      // stored: never renumber

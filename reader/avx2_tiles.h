@@ -13,8 +13,9 @@ inline constexpr uint32_t kTileLd = kTileRows;  // floats from one dimension of 
 // From files that are compiled for any CPU.
 const float* paper_book();
 
-// A code book in signed bytes, repeated up to 64 points: point = points[code] * step. The step is
-// the one whose rounding adds least to the codec's error: 0.1 % at 4 bits, 7 % at 6.
+// A code book in signed bytes, repeated up to 64 points: point = points[code] * step. Exact for 5
+// and 6 bits; else the step is the one whose rounding adds least to the codec's error, at most
+// 0.1 % (4 bits).
 struct ByteBook {
   int8_t points[64];
   float step;

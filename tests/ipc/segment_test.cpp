@@ -198,7 +198,7 @@ TEST(SegmentView, SaysWhatItFoundAndWhatItWanted) {
   using Header = SegmentHeader&;
   using Table = std::vector<PlaneEntry>&;
   expect_refused(with([](Header h, Table) { h.magic = 1; }), "magic number is 1");
-  expect_refused(with([](Header h, Table) { h.abi = 99; }), "ABI is 99, wanted 2");
+  expect_refused(with([](Header h, Table) { h.abi = 99; }), "ABI is 99, wanted 3");
   expect_refused(with([](Header h, Table) { h.header_bytes = 128; }), "header size is 128");
   expect_refused(with([](Header h, Table) { h.bytes += 64; }), "size in the header");
   expect_refused(with([](Header h, Table) { h.encode_mode = 2; }), "encode_mode is 2");
