@@ -38,8 +38,8 @@ void penalise(std::span<float> logits, std::span<const uint32_t> history, float 
   }
 }
 
-// The largest logit's token, the lowest id of equals; not-a-number never wins.
-uint32_t likeliest(std::span<const float> logits) {
+// The largest of some logits; not-a-number never wins.
+float largest(std::span<const float> logits) {
   constexpr size_t kLanes = 16;
   float tops[kLanes];
   std::ranges::fill(tops, -INFINITY);
@@ -51,8 +51,21 @@ uint32_t likeliest(std::span<const float> logits) {
   }
   float top = *std::ranges::max_element(tops);
   for (; i < logits.size(); ++i) top = logits[i] > top ? logits[i] : top;
-  if (top == -INFINITY) return 0;
-  return static_cast<uint32_t>(std::ranges::find(logits, top) - logits.begin());
+  return top;
+}
+
+// The largest logit's token, the lowest id of equals. Only the part that it is in is searched.
+uint32_t likeliest(std::span<const float> logits) {
+  constexpr size_t kPart = 1024;
+  float top = -INFINITY;
+  std::span<const float> best;
+  for (size_t i = 0; i < logits.size(); i += kPart) {
+    const auto part = logits.subspan(i, std::min(kPart, logits.size() - i));
+    const float of_part = largest(part);
+    if (of_part > top) top = of_part, best = part;
+  }
+  if (best.empty()) return 0;
+  return static_cast<uint32_t>(&*std::ranges::find(best, top) - logits.data());
 }
 
 // Weights relative to the likeliest token, whose weight is 1.
