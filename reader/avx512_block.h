@@ -1,10 +1,10 @@
 // What the AVX-512 kernels share: how a block of at most 64 tokens passes from products to weights
 // to sums, for all queries alike and in a fixed order, whoever multiplies. Internal to reader/.
 //
-// A query's state is (ref, lanes, acc): sums of 2^(score - ref), score in powers of 2. Each block
-// brings its own top, relative to which its weights are taken at once, so that no score is kept;
-// the state is then brought to the greater of both. A coded V's weights are p * scale of the token:
-// `lift` is the logarithm of that scale, and joins the score before the top is looked for.
+// A query's state is (ref, lanes, acc): sums of 2^(score - ref), score in powers of 2. The first
+// block's largest score becomes ref, rounded to a whole number; a later one's only where scores lie
+// so far above that sums might overflow, and the sums so far are then brought to it. A coded V's
+// weights are p * scale of the token, as integers with a step for each block.
 #pragma once
 
 #include "reader/attend.h"
@@ -34,10 +34,9 @@ struct Scratch {
   float* lanes;      // [n_queries, 16]: sums of weights
   float* q_step;     // [n_queries]: q = step * integer
   int32_t* q_start;  // [n_queries]: what points of K that are 128 too high add, taken back
-  float* top;        // [n_queries]: of the block
   float* ref;        // [n_queries]
-  float* keep;       // [n_queries]: what the block leaves of the sums so far
-  float* gain;       // [n_queries]: what the block's weights count
+  float* off;        // [n_queries]: what brings products of coded rows to ref
+  float* gain;       // [n_queries]: what 1 counts in the block's weights that are integers
   // The tile to ask for while the present one is at work, a little at a time: all its lines at once
   // would wait for each other. nullptr: none.
   const uint8_t* ahead;
@@ -47,16 +46,14 @@ Scratch cut_scratch(const SplitCall& call);
 constexpr size_t scratch_floats(uint32_t n_queries, uint32_t head_dim) {
   const size_t n = (n_queries + 15) / 16 * 16;
   return size_t{kTileRows} * head_dim + 2 * kGroupMax * kTileRows +
-         n * (head_dim / 2 + kWeightStride + 6) + size_t{n_queries} * 16 + 16;
+         n * (head_dim / 2 + kWeightStride + 5) + size_t{n_queries} * 16 + 16;
 }
 
 // Of a block's tokens.
 struct BlockFacts {
   alignas(64) float scale[kTileRows];  // of K, times log2(e)
-  alignas(64) float lift[kTileRows];   // of V; 0 if plain, -infinity outside the block
-  alignas(64) float back[kTileRows];   // 2^-lift; 0 outside
+  alignas(64) float value[kTileRows];  // scale of a coded V, as it is stored
   uint64_t there;                      // tokens of the block
-  uint64_t valued;                     // those whose values are not zero
   bool k_coded, v_coded;
 };
 void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts);
@@ -69,13 +66,11 @@ bool has_wide_queries(const PlaneView& k);
 float value_unit(const PlaneView& v);  // what 1 counts in a tile's products of weights and points
 
 void start(const SplitCall& call, const Scratch& scratch);
-// Products of queries [first, first + n) with the block's rows become weights.
-// products: [n, kProductStride], overwritten.
+// Products of queries [first, first + n) with the block's rows become weights, and their sums join
+// lanes. products: [n, kProductStride].
 void weigh(const SplitCall& call, const Scratch& scratch, const BlockFacts& facts, uint32_t first,
-           uint32_t n, int32_t* products);
-// Brings all states to the block's weights: ref, keep, gain and lanes.
-void join_block(const SplitCall& call, const Scratch& scratch, const BlockFacts& facts);
-// acc = acc * keep + gain * products, for 64 dimensions from d on. products: [n, kProductStride].
+           uint32_t n, const int32_t* products);
+// acc += gain * products, for 64 dimensions from d on. products: [n, kProductStride].
 void add_products(const SplitCall& call, const Scratch& scratch, uint32_t first, uint32_t n,
                   uint32_t d, const int32_t* products);
 // The mean of V counts once for each coded row. REQUIRES: no other rows have been added.
@@ -98,6 +93,5 @@ void score_rows(const SplitCall& call, const Block& block, const PlainRows& rows
                 uint32_t n, float* scores);
 void add_rows(const SplitCall& call, const Scratch& scratch, const Block& block,
               const PlainRows& rows);
-void keep_only(const SplitCall& call, const Scratch& scratch, float* acc);  // acc *= keep
 
 }  // namespace polykv::avx512

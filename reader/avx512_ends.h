@@ -27,26 +27,23 @@ template <int Planes, int N>
   }
 }
 
-// Where sums of values go: 64 dimensions of each query, acc = acc * keep + gain * unit * sum.
+// Where sums of values go: 64 dimensions of each query, acc += gain * unit * sum.
 struct ValueEnd {
   float* acc;         // of the first query
   const float* gain;  // [N]
-  const float* keep;  // [N]
   uint32_t dim;       // from query to query
   __m512 unit;
 };
-[[gnu::always_inline]] inline void add_to(float* acc, __m512i sum, __m512 gain, __m512 keep) {
-  const __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(acc), keep);
-  _mm512_storeu_ps(acc, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), gain, kept));
+[[gnu::always_inline]] inline void add_to(float* acc, __m512i sum, __m512 gain) {
+  _mm512_storeu_ps(acc, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), gain, _mm512_loadu_ps(acc)));
 }
 [[gnu::always_inline]] inline void add_four(const ValueEnd& end, int query, const Four& sum) {
   const __m512 gain = _mm512_mul_ps(_mm512_set1_ps(end.gain[query]), end.unit);
-  const __m512 keep = _mm512_set1_ps(end.keep[query]);
   float* acc = end.acc + size_t(query) * end.dim;
-  add_to(acc, sum.v0, gain, keep);
-  add_to(acc + 16, sum.v1, gain, keep);
-  add_to(acc + 32, sum.v2, gain, keep);
-  add_to(acc + 48, sum.v3, gain, keep);
+  add_to(acc, sum.v0, gain);
+  add_to(acc + 16, sum.v1, gain);
+  add_to(acc + 32, sum.v2, gain);
+  add_to(acc + 48, sum.v3, gain);
 }
 template <int Planes, int N>
 [[gnu::always_inline]] inline void add_sums(const Sums<N * Planes>& sums, const ValueEnd& end) {

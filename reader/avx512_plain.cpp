@@ -89,10 +89,10 @@ void score_sixteen(const uint8_t* rows, uint32_t n_rows, uint32_t dim, const flo
   }
 }
 
-// 64 dimensions of N queries: acc = acc * keep + gain * sum of weight * value.
+// 64 dimensions of N queries: acc += sum of weight * value.
 template <class Numbers, int N>
 void add_tokens(const PlainRows& rows, uint32_t dim, uint32_t d, const float* weights,
-                uint32_t n_rows, const float* keep, const float* gain, float* acc) {
+                uint32_t n_rows, float* acc) {
   __m512 sum[N][4];
   for (auto& row : sum) {
     for (__m512& lanes : row) lanes = _mm512_setzero_ps();
@@ -113,8 +113,7 @@ void add_tokens(const PlainRows& rows, uint32_t dim, uint32_t d, const float* we
   }
   for (int i = 0; i < N; ++i, acc += dim) {
     for (int j = 0; j < 4; ++j) {
-      const __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(acc + 16 * j), _mm512_set1_ps(keep[i]));
-      _mm512_storeu_ps(acc + 16 * j, _mm512_fmadd_ps(sum[i][j], _mm512_set1_ps(gain[i]), kept));
+      _mm512_storeu_ps(acc + 16 * j, _mm512_add_ps(_mm512_loadu_ps(acc + 16 * j), sum[i][j]));
     }
   }
 }
@@ -134,15 +133,15 @@ void score_all(const PlainRows& rows, uint32_t n_rows, uint32_t dim, const float
 }
 
 template <class Numbers>
-void add_all(const SplitCall& call, const Scratch& s, const PlainRows& rows, uint32_t n_rows,
-             const float* weights, float* acc) {
+void add_all(const SplitCall& call, const PlainRows& rows, uint32_t n_rows, const float* weights,
+             float* acc) {
   const uint32_t dim = call.v->shape.head_dim;
   for (uint32_t d = 0; d < dim; d += 64) {
     PlainRows own = rows;
     Walk::in_batches<3>(call.n_queries, [&](uint32_t query, auto batch) {
-      add_tokens<Numbers, decltype(batch)::kQueries>(
-          own, dim, d, weights + size_t{query} * kWeightStride, n_rows, s.keep + query,
-          s.gain + query, acc + size_t{query} * dim + d);
+      add_tokens<Numbers, decltype(batch)::kQueries>(own, dim, d,
+                                                     weights + size_t{query} * kWeightStride,
+                                                     n_rows, acc + size_t{query} * dim + d);
       own.n_ahead = 0;
     });
   }
@@ -209,18 +208,8 @@ void add_rows(const SplitCall& call, const Scratch& s, const Block& block, const
     }
   }
   float* acc = v.shape.codec == PlaneCodec::paper_v3 ? call.acc_rotated : call.acc;
-  rows.bytes == Halves::kBytes ? add_all<Halves>(call, s, rows, n_rows, weights, acc)
-                               : add_all<Singles>(call, s, rows, n_rows, weights, acc);
-}
-
-void keep_only(const SplitCall& call, const Scratch& s, float* acc) {
-  const uint32_t dim = call.v->shape.head_dim;
-  for (uint32_t query = 0; query < call.n_queries; ++query, acc += dim) {
-    const __m512 keep = _mm512_set1_ps(s.keep[query]);
-    for (uint32_t d = 0; d < dim; d += 16) {
-      _mm512_storeu_ps(acc + d, _mm512_mul_ps(_mm512_loadu_ps(acc + d), keep));
-    }
-  }
+  rows.bytes == Halves::kBytes ? add_all<Halves>(call, rows, n_rows, weights, acc)
+                               : add_all<Singles>(call, rows, n_rows, weights, acc);
 }
 
 }  // namespace polykv::avx512

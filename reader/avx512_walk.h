@@ -7,6 +7,7 @@
 #include "reader/avx512_coded.h"
 #include "reader/avx512_decode.h"
 #include "reader/avx512_few.h"
+#include "reader/avx512_run.h"
 
 namespace polykv {
 
@@ -17,6 +18,7 @@ struct Avx512Walk {
   using Facts = avx512::BlockFacts;
   using Decode = Avx512Decode<LookUp>;
   using Few = Avx512Few<LookUp>;
+  using Run = Avx512Run<LookUp>;
   static constexpr uint32_t kAhead = 4 * kTileRows;  // rows from a block to the one to ask for
 
   // Tiles where a plane has them, else 64 plain rows.
@@ -86,7 +88,6 @@ struct Avx512Walk {
     avx512::write_facts(call, block, &facts);
     ask_for(*call.k, call, block, &scratch);
     weigh(call, scratch, block, facts);
-    avx512::join_block(call, scratch, facts);
     ask_for(*call.v, call, block, &scratch);
     add(call, scratch, block, facts);
   }
@@ -94,22 +95,22 @@ struct Avx512Walk {
   // Sinks come last: before them, all weights are those of coded rows.
   static void attend(const SplitCall& call) {
     if (call.row_begin >= call.row_end) return attend_split_ref(call);  // writes the empty state
-    const PlaneView &k = *call.k, &v = *call.v;
+    const PlaneView& k = *call.k;
     Scratch scratch = avx512::cut_scratch(call);
     avx512::start(call, scratch);
     if (is_rotated(k.shape.codec)) avx512::prepare_queries(call, scratch);
-    const uint32_t n_sinks = is_rotated(k.shape.codec) ? k.shape.n_sinks : v.shape.n_sinks;
-    Block block{};
-    for (uint32_t row = call.row_begin < n_sinks ? n_sinks : call.row_begin; row < call.row_end;
-         row = block.end) {
-      block = block_at(call, row);
+    const uint32_t n_sinks = is_rotated(k.shape.codec) ? k.shape.n_sinks : call.v->shape.n_sinks;
+    for (uint32_t row = call.row_begin < n_sinks ? n_sinks : call.row_begin; row < call.row_end;) {
+      if (Run::takes(call, row)) {
+        row = Run::attend(call, scratch, row);
+        continue;
+      }
+      const Block block = block_at(call, row);
       attend_block(call, scratch, block);
+      row = block.end;
     }
     avx512::add_means(call, scratch);
-    if (call.row_begin < n_sinks) {
-      attend_block(call, scratch, block_at(call, call.row_begin));
-      if (is_rotated(v.shape.codec)) avx512::keep_only(call, scratch, call.acc_rotated);
-    }
+    if (call.row_begin < n_sinks) attend_block(call, scratch, block_at(call, call.row_begin));
     avx512::finish(call, scratch);
   }
 };

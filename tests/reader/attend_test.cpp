@@ -187,10 +187,12 @@ TEST_P(Attend, SpansInTurnEqualTheWhole) {
 }
 
 TEST_P(Attend, ResultOfAQueryDoesNotDependOnTheOthers) {
-  for (const uint32_t n : {5u, 700u}) {
+  constexpr std::pair<uint32_t, float> kCases[] = {{5, 1}, {700, 1}, {1500, 40}};
+  for (const auto& [n, size] : kCases) {  // large ones: later tiles bring far higher scores
     const Context context = made_up_context(codec_, n);
     constexpr uint32_t kAll = 192;  // 64 rows of a prompt, 3 query heads
-    const auto q = made_up_queries(kAll, 64);
+    auto q = made_up_queries(kAll, 64);
+    for (float& x : q) x *= size;
     const auto together = attend(kernel_, context, 0, n, q);
     for (const uint32_t n_queries : {1u, 2u, 3u, 4u, 5u, 7u, 11u, 45u, 96u}) {
       const uint32_t first = kAll - n_queries;
