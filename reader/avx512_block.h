@@ -58,7 +58,7 @@ struct BlockFacts {
 };
 void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts);
 
-// 255 or 65535 (V of 8 bits): the largest quantised weight.
+// 255 or 65535 (V of 6 bits and more): the largest quantised weight.
 bool has_wide_weights(const PlaneView& v);
 // Queries take 16 bits, in two planes, where K itself is that exact.
 bool has_wide_queries(const PlaneView& k);

@@ -67,7 +67,7 @@ struct Avx512Few {
     if (!takes(call, block, avx512::has_wide_weights(*call.v))) return false;
     with_bits(*call.v, [&](auto bits) {
       constexpr int kBits = decltype(bits)::kBits;
-      Walk::template in_batches<kBits == 8 ? kRows / 2 : kRows>(
+      Walk::template in_batches<kBits >= 6 ? kRows / 2 : kRows>(
           call.n_queries, [&](uint32_t, auto batch) {
             add_as<kBits, decltype(batch)::kQueries>(call, scratch, block, Idle{});
           });
@@ -77,7 +77,7 @@ struct Avx512Few {
   template <int Bits, int N, class Meanwhile>
   [[gnu::always_inline]] static void add_as(const SplitCall& call, const Scratch& scratch,
                                             const Block& block, const Meanwhile& meanwhile) {
-    constexpr int kPlanes = Bits == 8 ? 2 : 1;
+    constexpr int kPlanes = Bits >= 6 ? 2 : 1;
     const uint32_t dim = call.v->shape.head_dim;
     const LookUp book(Bits, true);
     Pass pass = pass_of(*call.v, scratch, block);

@@ -84,7 +84,7 @@ struct Avx512Run {
     of[turn].ahead = ahead;
     with_bits(v, [&](auto bits) {
       constexpr int kBits = decltype(bits)::kBits;
-      if constexpr (kBits < 8) {
+      if constexpr (kBits < 6) {
         with_queries(call.n_queries, [&](auto n) {
           Few::template add_as<kBits, decltype(n)::kQueries>(call, of[turn], tile(row),
                                                              meanwhile(n));

@@ -232,7 +232,7 @@ Scratch cut_scratch(const SplitCall& call) {
   return s;
 }
 
-bool has_wide_weights(const PlaneView& v) { return code_bits(v.shape.codec) == 8; }
+bool has_wide_weights(const PlaneView& v) { return code_bits(v.shape.codec) >= 6; }
 bool has_wide_queries(const PlaneView& k) { return code_bits(k.shape.codec) >= 6; }
 
 void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts) {
