@@ -41,6 +41,41 @@ template <int At, int R>
         : "v"(codes), "m"(*reinterpret_cast<const int32_t*>(planes[i] + At + 32)));
   }
 }
+// lo, hi += products of the codes with the lower plane of three rows and the upper of three others.
+template <int At>
+[[gnu::always_inline]] inline void add_in_turns(__m512i (&lo)[3], __m512i (&hi)[3],
+                                                const __m512i& codes,
+                                                const int8_t* const (&lows)[3],
+                                                const int8_t* const (&highs)[3]) {
+  using Read = int8_t[At + 36];
+  asm("vpdpbusd %c[l](%[p0])%{1to16%}, %[c], %[l0]\n\t"
+      "vpdpbusd %c[h](%[q0])%{1to16%}, %[c], %[h0]\n\t"
+      "vpdpbusd %c[l](%[p1])%{1to16%}, %[c], %[l1]\n\t"
+      "vpdpbusd %c[h](%[q1])%{1to16%}, %[c], %[h1]\n\t"
+      "vpdpbusd %c[l](%[p2])%{1to16%}, %[c], %[l2]\n\t"
+      "vpdpbusd %c[h](%[q2])%{1to16%}, %[c], %[h2]"
+      : [h0] "+v"(hi[0]), [h1] "+v"(hi[1]), [h2] "+v"(hi[2]), [l0] "+v"(lo[0]), [l1] "+v"(lo[1]),
+        [l2] "+v"(lo[2])
+      : [c] "v"(codes), [p0] "r"(lows[0]), [p1] "r"(lows[1]), [p2] "r"(lows[2]), [q0] "r"(highs[0]),
+        [q1] "r"(highs[1]), [q2] "r"(highs[2]), [h] "i"(At), [l] "i"(At + 32),
+        "m"(*reinterpret_cast<const Read*>(lows[0])), "m"(*reinterpret_cast<const Read*>(lows[1])),
+        "m"(*reinterpret_cast<const Read*>(lows[2])), "m"(*reinterpret_cast<const Read*>(highs[0])),
+        "m"(*reinterpret_cast<const Read*>(highs[1])),
+        "m"(*reinterpret_cast<const Read*>(highs[2])));
+}
+template <int At>
+[[gnu::always_inline]] inline void add_plane(__m512i (&sums)[3], const __m512i& codes,
+                                             const int8_t* const (&planes)[3]) {
+  using Read = int8_t[At + 4];
+  asm("vpdpbusd %c[h](%[p0])%{1to16%}, %[c], %[h0]\n\t"
+      "vpdpbusd %c[h](%[p1])%{1to16%}, %[c], %[h1]\n\t"
+      "vpdpbusd %c[h](%[p2])%{1to16%}, %[c], %[h2]"
+      : [h0] "+v"(sums[0]), [h1] "+v"(sums[1]), [h2] "+v"(sums[2])
+      : [c] "v"(codes), [p0] "r"(planes[0]), [p1] "r"(planes[1]), [p2] "r"(planes[2]), [h] "i"(At),
+        "m"(*reinterpret_cast<const Read*>(planes[0])),
+        "m"(*reinterpret_cast<const Read*>(planes[1])),
+        "m"(*reinterpret_cast<const Read*>(planes[2])));
+}
 // Zero that costs no arithmetic unit: g++ 12 would copy it from another register.
 [[gnu::always_inline]] inline __m512i zero() {
   __m512i none;
@@ -99,6 +134,35 @@ struct Avx512 {
     }
   };
 
+  // Rows in threes: one three's products with the lower plane go in step with the next one's with
+  // the upper, whose sums, shifted, are what the lower's start from.
+  struct Three {
+    __m512i sums[3];
+    const int8_t* planes[3];
+
+    [[gnu::always_inline]] explicit Three(const int8_t* first, size_t row) {
+      for (int i = 0; i < 3; ++i) planes[i] = first + i * row, sums[i] = zero();
+    }
+    [[gnu::always_inline]] void shift() {
+      for (__m512i& sum : sums) sum = _mm512_slli_epi32(sum, 8);
+    }
+  };
+  template <int S, class Steps>
+  [[gnu::always_inline]] static void add_upper(const Steps& step, Three& next) {
+    add_plane<4 * S>(next.sums, step[S], next.planes);
+    if constexpr (S < 7) add_upper<S + 1>(step, next);
+  }
+  template <int S, class Steps>
+  [[gnu::always_inline]] static void add_lower(const Steps& step, Three& now) {
+    add_plane<4 * S + 32>(now.sums, step[S], now.planes);
+    if constexpr (S < 7) add_lower<S + 1>(step, now);
+  }
+  template <int S, class Steps>
+  [[gnu::always_inline]] static void add_both(const Steps& step, Three& now, Three& next) {
+    add_in_turns<4 * S>(now.sums, next.sums, step[S], now.planes, next.planes);
+    if constexpr (S < 7) add_both<S + 1>(step, now, next);
+  }
+
   // A block of a group's weights, in registers. HasMin is known early, or g++ 12 would keep results
   // in memory.
   template <PackedForm Form, bool HasMin>
@@ -132,9 +196,44 @@ struct Avx512 {
         if (HasMin) acc[i] = _mm512_fmadd_ps(min, _mm512_set1_ps(facts->sums[part]), acc[i]);
       }
     }
+    // acc[i] += products with three rows; facts: of their block, `apart` from row to row.
+    [[gnu::always_inline]] void use(__m512* acc, const BlockFacts* facts, size_t apart,
+                                    const Three& now) const {
+#pragma GCC unroll 4
+      for (int i = 0; i < 3; ++i, facts += apart) {
+        const __m512 sum = _mm512_cvtepi32_ps(now.sums[i]);
+        acc[i] = _mm512_fmadd_ps(d, _mm512_mul_ps(_mm512_set1_ps(facts->scale), sum), acc[i]);
+        if (HasMin) acc[i] = _mm512_fmadd_ps(min, _mm512_set1_ps(facts->sums[0]), acc[i]);
+      }
+    }
+    template <int N>
+    [[gnu::always_inline]] void in_turns(__m512* acc, const int8_t* planes, const BlockFacts* facts,
+                                         size_t apart, Three& now) const {
+      if constexpr (N > 3) {
+        Three next(planes + 3 * 64 * apart, 64 * apart);
+        add_both<0>(codes.step, now, next);
+        use(acc, facts, apart, now);
+        next.shift();
+        in_turns<N - 3>(acc + 3, planes + 3 * 64 * apart, facts + 3 * apart, apart, next);
+      } else {
+        add_lower<0>(codes.step, now);
+        use(acc, facts, apart, now);
+      }
+    }
     // The same of N rows, a few at a time.
     template <int N>
     [[gnu::always_inline]] void add(__m512* acc, const Activations& x, size_t m, uint32_t b) const {
+      if constexpr (Form == PackedForm::w4 && N >= 6) {
+        constexpr int kThrees = N / 3 * 3;
+        const size_t at = m * x.n_blocks + b;
+        const int8_t* planes = x.planes + at * 64;
+        Three first(planes, size_t{64} * x.n_blocks);
+        add_upper<0>(codes.step, first);
+        first.shift();
+        in_turns<kThrees>(acc, planes, x.facts + at, x.n_blocks, first);
+        if constexpr (N > kThrees) add_to<N - kThrees>(acc + kThrees, x, m + kThrees, b);
+        return;
+      }
       constexpr int kNow = N < kInStep ? N : kInStep;
       add_to<kNow>(acc, x, m, b);
       if constexpr (N > kNow) add<N - kNow>(acc + kNow, x, m + kNow, b);
