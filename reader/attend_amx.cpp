@@ -109,9 +109,6 @@ struct Tiles {
   static void start_scores(const SplitCall& call, const Block& block, const uint8_t* points) {
     if (call.k->shape.head_dim == 64) hold_points(points, size_t{4} * block.rows);
   }
-  static void start_sums(const SplitCall& call, const uint8_t* points, uint32_t d) {
-    hold_points(points + size_t{d} * 4, size_t{4} * call.v->shape.head_dim);
-  }
   static void score(const SplitCall& call, const Scratch& scratch, const Block& block,
                     const uint8_t* points, uint32_t first, uint32_t, int32_t* products) {
     const uint32_t dim = call.k->shape.head_dim;
@@ -121,13 +118,20 @@ struct Tiles {
       multiply_long<Signed>(rows, size_t{2} * dim, points, size_t{4} * block.rows, dim / 64, out);
     });
   }
-  static void add(const SplitCall& call, const Scratch& scratch, const Block&, const uint8_t*,
-                  uint32_t first, uint32_t, uint32_t, int32_t* products) {
-    const float* weights = scratch.weights + size_t{first} * avx512::kWeightStride;
-    in_planes(avx512::has_wide_weights(*call.v), products, [&](uint32_t plane, int32_t* out) {
-      const auto* rows = reinterpret_cast<const int8_t*>(weights) + size_t{plane} * kTileRows;
-      multiply_held<Unsigned>(rows, avx512::kWeightStride * sizeof *weights, out);
-    });
+  static void add(const SplitCall& call, const Scratch& scratch, const Block&,
+                  const uint8_t* points, uint32_t d) {
+    hold_points(points + size_t{d} * 4, size_t{4} * call.v->shape.head_dim);
+    const auto multiply = [&](uint32_t first, uint32_t, int32_t* products) {
+      const float* weights = scratch.weights + size_t{first} * avx512::kWeightStride;
+      in_planes(avx512::has_wide_weights(*call.v), products, [&](uint32_t plane, int32_t* out) {
+        const auto* rows = reinterpret_cast<const int8_t*>(weights) + size_t{plane} * kTileRows;
+        multiply_held<Unsigned>(rows, avx512::kWeightStride * sizeof *weights, out);
+      });
+    };
+    avx512::in_groups<Tiles>(call, scratch, multiply,
+                             [&](uint32_t first, uint32_t n, const int32_t* products) {
+                               avx512::add_products(call, scratch, first, n, d, products);
+                             });
   }
 };
 

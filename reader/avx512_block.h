@@ -63,6 +63,7 @@ bool has_wide_weights(const PlaneView& v);
 // Queries take 16 bits, in two planes, where K itself is that exact.
 bool has_wide_queries(const PlaneView& k);
 
+float score_unit(const PlaneView& k);  // what 1 counts in a tile's scores, times log2(e)
 float value_unit(const PlaneView& v);  // what 1 counts in a tile's products of weights and points
 
 void start(const SplitCall& call, const Scratch& scratch);

@@ -65,18 +65,35 @@ template <PlaneKind Kind, int Planes, int N>
   }
 }
 
-// Of queries with `Planes` rows of bytes each; start: [n], or nullptr.
-template <PlaneKind Kind, int Planes>
-void multiply(const Steps& steps, uint32_t n, const int32_t* start, int32_t* out) {
+// Of queries with `Planes` rows of bytes each, from start[n] on: products [n, kProductStride].
+template <int Planes>
+void multiply_keys(const Steps& steps, uint32_t n, const int32_t* start, int32_t* products) {
   Walk::in_batches<6 / Planes>(n, [&](uint32_t query, auto batch) {
+    constexpr int kN = decltype(batch)::kQueries;
+    Sums<kN * Planes> sums;
+    start_sums<Planes, kN>(start + query, sums);
+    Steps own = steps;
+    own.rows.first += query * steps.rows.query;
+    add_steps<PlaneKind::k, Planes>(own, sums);
+    put_sums<Planes, kN>(sums, products + size_t{query} * kProductStride);
+  });
+}
+// Of all queries' weights, straight to their sums.
+template <int Planes>
+void add_values(const SplitCall& call, const Scratch& scratch, const Steps& steps, uint32_t d) {
+  const uint32_t dim = call.v->shape.head_dim;
+  const __m512 unit = _mm512_set1_ps(value_unit(*call.v));
+  Walk::in_batches<6 / Planes>(call.n_queries, [&](uint32_t query, auto batch) {
     constexpr int kN = decltype(batch)::kQueries;
     constexpr int32_t kZeros[kN] = {};
     Sums<kN * Planes> sums;
-    start_sums<Planes, kN>(start == nullptr ? kZeros : start + query, sums);
+    start_sums<Planes, kN>(kZeros, sums);
     Steps own = steps;
     own.rows.first += query * steps.rows.query;
-    add_steps<Kind, Planes>(own, sums);
-    put_sums<Planes, kN>(sums, out + size_t{query} * kProductStride);
+    for (uint32_t i = query; d == 0 && i < query + kN; ++i) fetch_share(scratch, i);
+    add_steps<PlaneKind::v, Planes>(own, sums);
+    float* acc = call.acc_rotated + size_t{query} * dim + d;
+    add_sums<Planes, kN>(sums, {acc, scratch.gain + query, dim, unit});
   });
 }
 
@@ -97,20 +114,18 @@ void Vnni::score(const SplitCall& call, const Scratch& scratch, const Block& blo
   const Rows rows{scratch.q + size_t{first} * 2 * dim, size_t{2} * dim, dim};
   const Steps steps{points, size_t{4} * block.rows, rows, 0, dim / 4};
   const int32_t* start = scratch.q_start + first;
-  has_wide_queries(*call.k) ? multiply<PlaneKind::k, 2>(steps, n, start, products)
-                            : multiply<PlaneKind::k, 1>(steps, n, start, products);
+  has_wide_queries(*call.k) ? multiply_keys<2>(steps, n, start, products)
+                            : multiply_keys<1>(steps, n, start, products);
 }
 
 void Vnni::add(const SplitCall& call, const Scratch& scratch, const Block& block,
-               const uint8_t* points, uint32_t first, uint32_t n, uint32_t d, int32_t* products) {
-  const uint32_t dim = call.v->shape.head_dim;
-  const auto* weights =
-      reinterpret_cast<const int8_t*>(scratch.weights + size_t{first} * kWeightStride);
-  const Rows rows{weights, kWeightStride * sizeof(float), kTileRows};
-  const Steps steps{points + size_t{d} * 4, size_t{4} * dim, rows, (block.begin - block.first) / 4,
-                    (block.end - block.first + 3) / 4};
-  has_wide_weights(*call.v) ? multiply<PlaneKind::v, 2>(steps, n, nullptr, products)
-                            : multiply<PlaneKind::v, 1>(steps, n, nullptr, products);
+               const uint8_t* points, uint32_t d) {
+  const Rows rows{reinterpret_cast<const int8_t*>(scratch.weights), kWeightStride * sizeof(float),
+                  kTileRows};
+  const Steps steps{points + size_t{d} * 4, size_t{4} * call.v->shape.head_dim, rows,
+                    (block.begin - block.first) / 4, (block.end - block.first + 3) / 4};
+  has_wide_weights(*call.v) ? add_values<2>(call, scratch, steps, d)
+                            : add_values<1>(call, scratch, steps, d);
 }
 
 }  // namespace polykv::avx512

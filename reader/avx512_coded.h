@@ -9,19 +9,18 @@ void prepare_queries(const SplitCall& call, const Scratch& scratch);  // K is co
 
 // Ways to multiply give: kGroup, the queries handled at once; kSigned, whether points of K are
 // signed, or 128 too high;
-//   start_scores, start_sums: before all groups of a block, or of 64 dimensions of its values;
+//   start_scores: before all groups of a block;
 //   score: a block's points of K times queries [first, first + n): products [n, kProductStride];
-//   add: its points of V, of 64 dimensions from d on, times weights: the same.
+//   add: acc += its points of V, of 64 dimensions from d on, times the weights of all queries.
 // points: of the block's tile, one a byte, in the order of the codes.
 struct Vnni {
   static constexpr uint32_t kGroup = 12;
   static constexpr bool kSigned = false;
   static void start_scores(const SplitCall&, const Block&, const uint8_t*) {}
-  static void start_sums(const SplitCall&, const uint8_t*, uint32_t) {}
   static void score(const SplitCall& call, const Scratch& scratch, const Block& block,
                     const uint8_t* points, uint32_t first, uint32_t n, int32_t* products);
   static void add(const SplitCall& call, const Scratch& scratch, const Block& block,
-                  const uint8_t* points, uint32_t first, uint32_t n, uint32_t d, int32_t* products);
+                  const uint8_t* points, uint32_t d);
 };
 
 // Calls make(first, n, products) and use(first, n, products) for groups of all queries; what is

@@ -36,8 +36,8 @@ struct CodeBits {
 };
 // Calls step(CodeBits<b>) for the bits of a rot<b> plane's codes.
 template <class Step>
-[[gnu::always_inline]] inline void with_bits(const PlaneView& plane, const Step& step) {
-  switch (code_bits(plane.shape.codec)) {
+[[gnu::always_inline]] inline void with_bits(int bits, const Step& step) {
+  switch (bits) {
     case 2:
       return step(CodeBits<2>{});
     case 3:
@@ -51,6 +51,10 @@ template <class Step>
     default:
       return step(CodeBits<8>{});
   }
+}
+template <class Step>
+[[gnu::always_inline]] inline void with_bits(const PlaneView& plane, const Step& step) {
+  with_bits(code_bits(plane.shape.codec), step);
 }
 
 }  // namespace polykv

@@ -1,4 +1,5 @@
-// What becomes of integer sums of the AVX-512 kernels: products in memory, or sums of values. As in
+// What becomes of integer sums of the AVX-512 kernels: products in memory, or sums of values; and
+// what each asks memory for meanwhile. As in
 // avx512_sums.h, all is inlined always. Internal to reader/.
 #pragma once
 
@@ -8,6 +9,15 @@
 #include "reader/avx512_sums.h"
 
 namespace polykv::avx512 {
+
+// One query's share of the second half of the tile to come. Inlined early, or g++ 12 drops it.
+[[gnu::always_inline]] inline void fetch_share(const Scratch& s, uint32_t query) {
+  if (s.ahead == nullptr) return;
+  const uint32_t begin = s.ahead_bytes / 2 + query * s.ahead_share;
+  for (uint32_t at = begin; at < begin + s.ahead_share && at < s.ahead_bytes; at += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(s.ahead + at), _MM_HINT_T0);
+  }
+}
 
 [[gnu::always_inline]] inline void put(int32_t* out, const Four& sum) {
   _mm512_store_si512(out, sum.v0);

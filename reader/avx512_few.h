@@ -41,20 +41,17 @@ struct Avx512Few {
       constexpr int kBits = decltype(bits)::kBits;
       Walk::template in_batches<kBits >= 6 ? kRows / 2 : kRows>(
           call.n_queries, [&](uint32_t, auto batch) {
-            score_as<kBits, decltype(batch)::kQueries>(call, scratch, block, products, Idle{});
+            score_as<kBits, decltype(batch)::kQueries>(
+                LookUp(kBits, false), pass_of(k, scratch, block), scratch, products, Idle{});
           });
     });
     return true;
   }
   template <int Bits, int N, class Meanwhile>
-  [[gnu::always_inline]] static void score_as(const SplitCall& call, const Scratch& scratch,
-                                              const Block& block, int32_t* products,
-                                              const Meanwhile& meanwhile) {
+  [[gnu::always_inline]] static void score_as(const LookUp& book, Pass pass, const Scratch& scratch,
+                                              int32_t* products, const Meanwhile& meanwhile) {
     constexpr int kPlanes = Bits >= 6 ? 2 : 1;
-    const uint32_t dim = call.k->shape.head_dim;
-    const LookUp book(Bits, false);
-    Pass pass = pass_of(*call.k, scratch, block);
-    pass.rows = {scratch.q, size_t{2} * dim, dim};
+    pass.rows = {scratch.q, size_t{2} * pass.dim, pass.dim};
     Sums<N * kPlanes> sums;
     avx512::start_sums<kPlanes, N>(scratch.q_start, sums);
     pass.template add_runs<PlaneKind::k, Bits, 0, kPlanes>(book, sums, meanwhile);
@@ -69,28 +66,29 @@ struct Avx512Few {
       constexpr int kBits = decltype(bits)::kBits;
       Walk::template in_batches<kBits >= 6 ? kRows / 2 : kRows>(
           call.n_queries, [&](uint32_t, auto batch) {
-            add_as<kBits, decltype(batch)::kQueries>(call, scratch, block, Idle{});
+            add_as<kBits, decltype(batch)::kQueries>(LookUp(kBits, true),
+                                                     pass_of(*call.v, scratch, block), scratch,
+                                                     end_of(call, scratch), Idle{});
           });
     });
     return true;
   }
+  static avx512::ValueEnd end_of(const SplitCall& call, const Scratch& scratch) {
+    return {call.acc_rotated, scratch.gain, call.v->shape.head_dim,
+            _mm512_set1_ps(avx512::value_unit(*call.v))};
+  }
   template <int Bits, int N, class Meanwhile>
-  [[gnu::always_inline]] static void add_as(const SplitCall& call, const Scratch& scratch,
-                                            const Block& block, const Meanwhile& meanwhile) {
+  [[gnu::always_inline]] static void add_as(const LookUp& book, Pass pass, const Scratch& scratch,
+                                            avx512::ValueEnd end, const Meanwhile& meanwhile) {
     constexpr int kPlanes = Bits >= 6 ? 2 : 1;
-    const uint32_t dim = call.v->shape.head_dim;
-    const LookUp book(Bits, true);
-    Pass pass = pass_of(*call.v, scratch, block);
     pass.rows = {reinterpret_cast<const int8_t*>(scratch.weights),
                  avx512::kWeightStride * sizeof(float), kTileRows};
-    const __m512 unit = _mm512_set1_ps(avx512::value_unit(*call.v));
-    avx512::ValueEnd end{call.acc_rotated, scratch.gain, dim, unit};
     constexpr int32_t kZeros[N] = {};
     Sums<N * kPlanes> sums;
     avx512::start_sums<kPlanes, N>(kZeros, sums);
     pass.template add_runs<PlaneKind::v, Bits, 0, kPlanes>(book, sums, meanwhile);
     avx512::add_sums<kPlanes, N>(sums, end);
-    while ((pass.d += 64) < dim) {
+    while ((pass.d += 64) < pass.dim) {
       pass.ahead += size_t{kTileRows} * 8 * Bits, end.acc += 64;
       avx512::start_sums<kPlanes, N>(kZeros, sums);
       pass.template add_runs<PlaneKind::v, Bits, 0, kPlanes>(book, sums, Idle{});

@@ -4,18 +4,18 @@
 
 #include "reader/avx512_aside.h"
 #include "reader/avx512_few.h"
+#include "reader/avx512_tiles.h"
 
 namespace polykv {
 
 template <class LookUp>
 struct Avx512Run {
   using Scratch = avx512::Scratch;
-  using Block = avx2::Block;
   using Aside = avx512::Aside;
   using Few = Avx512Few<LookUp>;
   using Walk = SplitWalk<LookUp>;
+  using Tiles = Avx512Tiles<LookUp>;
   static constexpr uint32_t kMost = avx512::kAsideMost;
-  static constexpr uint32_t kAhead = 4 * kTileRows;  // as in the walk
 
   // A whole tile from row on, of 64 dimensions: its steps leave room for all of the weights.
   static bool takes(const SplitCall& call, uint32_t row) {
@@ -28,30 +28,36 @@ struct Avx512Run {
   // Whole tiles from row on, as many as there are. Returns the row behind.
   static uint32_t attend(const SplitCall& call, const Scratch& scratch, uint32_t row) {
     const uint32_t end = row + (call.row_end - row) / kTileRows * kTileRows;
-    Avx512Run run{call, {}, {}, {}, {}, {}};
-    run.prepare(scratch);
+    Avx512Run run(call, scratch, row);
     run.walk(row, end);
     return end;
   }
 
   const SplitCall& call;
+  const Tiles keys, values;
   Scratch of[2];  // what a tile has of its own, by turns
   avx512::BlockFacts facts[2];
   alignas(64) float weights[kMost * avx512::kWeightStride];
   alignas(64) float tops[kMost * 16];
   alignas(64) float gain[16];
+  const __m512 key_unit, value_unit;
 
-  void prepare(const Scratch& scratch) {
+  Avx512Run(const SplitCall& whole, const Scratch& scratch, uint32_t row)
+      : call(whole),
+        keys(whole, *whole.k, row, false),
+        values(whole, *whole.v, row, true),
+        key_unit(_mm512_set1_ps(avx512::score_unit(*whole.k))),
+        value_unit(_mm512_set1_ps(avx512::value_unit(*whole.v))) {
     of[0] = of[1] = scratch;
     of[1].sums[0] = scratch.sums[1];
     of[1].weights = weights, of[1].gain = gain;
+    for (avx512::BlockFacts& tile : facts) tile.there = ~0ull, tile.k_coded = tile.v_coded = true;
   }
   Aside aside(uint32_t turn) {
     const Scratch& s = of[turn];
     return {&facts[turn], s.sums[0], s.q_step, s.off,         s.weights,
             tops,         s.lanes,   s.gain,   call.n_queries};
   }
-  static Block tile(uint32_t row) { return {row, kTileRows, row, row + kTileRows, true}; }
 
   template <class Step>
   static void with_queries(uint32_t n, const Step& step) {
@@ -60,38 +66,32 @@ struct Avx512Run {
 
   template <class Meanwhile>
   void score(uint32_t row, uint32_t turn, const Meanwhile& meanwhile) {
-    const PlaneView& k = *call.k;
-    avx512::write_facts(call, tile(row), &facts[turn]);
-    const uint8_t* ahead = avx2::tile_at(k, row + kAhead, call.span_end);
-    if (ahead != nullptr) Few::Pass::fetch(k.scales + (row + kAhead - k.shape.n_sinks));
-    of[turn].ahead = ahead;
-    with_bits(k, [&](auto bits) {
+    const uint32_t at = row - keys.first;
+    avx512::write_scales(keys.scales + at, values.scales + at, key_unit, &facts[turn]);
+    const auto pass = keys.pass(row);
+    with_bits(keys.bits, [&](auto bits) {
       constexpr int kBits = decltype(bits)::kBits;
       if constexpr (kBits < 6) {
         with_queries(call.n_queries, [&](auto n) {
-          Few::template score_as<kBits, decltype(n)::kQueries>(call, of[turn], tile(row),
+          Few::template score_as<kBits, decltype(n)::kQueries>(keys.book, pass, of[turn],
                                                                of[turn].sums[0], meanwhile(n));
         });
       }
     });
-    of[turn].ahead = nullptr;
   }
   template <class Meanwhile>
   void add(uint32_t row, uint32_t turn, const Meanwhile& meanwhile) {
-    const PlaneView& v = *call.v;
-    const uint8_t* ahead = avx2::tile_at(v, row + kAhead, call.span_end);
-    if (ahead != nullptr) Few::Pass::fetch(v.scales + (row + kAhead - v.shape.n_sinks));
-    of[turn].ahead = ahead;
-    with_bits(v, [&](auto bits) {
+    const auto pass = values.pass(row);
+    const avx512::ValueEnd end{call.acc_rotated, of[turn].gain, 64, value_unit};
+    with_bits(values.bits, [&](auto bits) {
       constexpr int kBits = decltype(bits)::kBits;
       if constexpr (kBits < 6) {
         with_queries(call.n_queries, [&](auto n) {
-          Few::template add_as<kBits, decltype(n)::kQueries>(call, of[turn], tile(row),
+          Few::template add_as<kBits, decltype(n)::kQueries>(values.book, pass, of[turn], end,
                                                              meanwhile(n));
         });
       }
     });
-    of[turn].ahead = nullptr;
   }
 
   void walk(uint32_t row, uint32_t end) {

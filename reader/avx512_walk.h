@@ -71,15 +71,7 @@ struct Avx512Walk {
     if (Few::add(call, scratch, block)) return;
     const uint8_t* points = Decode::points(*call.v, block, true, scratch);
     for (uint32_t d = 0; d < call.v->shape.head_dim; d += 64) {
-      Products::start_sums(call, points, d);
-      avx512::in_groups<Products>(
-          call, scratch,
-          [&](uint32_t first, uint32_t n, int32_t* products) {
-            Products::add(call, scratch, block, points, first, n, d, products);
-          },
-          [&](uint32_t first, uint32_t n, const int32_t* products) {
-            avx512::add_products(call, scratch, first, n, d, products);
-          });
+      Products::add(call, scratch, block, points, d);
     }
   }
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "reader/avx512_aside.h"
+#include "reader/avx512_ends.h"
 
 namespace polykv::avx512 {
 namespace {
@@ -10,15 +11,6 @@ namespace {
 constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
 constexpr float kNone = 3.4e38f;  // -kNone: the reference of no tokens yet
-// One query's share of the second half of the tile to come.
-[[gnu::always_inline]] inline void fetch(const Scratch& s, uint32_t query) {
-  if (s.ahead == nullptr) return;
-  const uint32_t begin = s.ahead_bytes / 2 + query * s.ahead_share;
-  for (uint32_t at = begin; at < begin + s.ahead_share && at < s.ahead_bytes; at += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(s.ahead + at), _MM_HINT_T0);
-  }
-}
-
 // The largest lane of each of 16 vectors. Together they take a third of the time.
 [[gnu::always_inline]] inline __m512 largest_of_sixteen(const float* x) {
   const __m512 a = join_four(x, 64), b = join_four(x + 16, 64), c = join_four(x + 32, 64),
@@ -166,7 +158,7 @@ template <class Kind, bool Coded>
   uint32_t query_at = part.first;
   __m512 most = _mm512_setzero_ps();
   for (const float* end = offs + part.n; offs < end; ++offs, ++steps) {
-    fetch(s, query_at++);
+    fetch_share(s, query_at++);
     query.step = _mm512_set1_ps(*steps);
     query.off = Coded ? _mm512_set1_ps(*offs) : _mm512_set1_ps(-*offs);
     most = _mm512_max_ps(most, raise<Kind, Coded, false>(tokens, query));
@@ -240,8 +232,7 @@ void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts) {
   facts->k_coded = block.coded && is_rotated(k.shape.codec);
   facts->v_coded = block.coded && is_rotated(v.shape.codec);
   facts->there = first_tokens(block.end - block.first) & ~first_tokens(block.begin - block.first);
-  const __m512 unit =
-      _mm512_set1_ps(facts->k_coded ? k.scale_max / 255.0f * point_step(k) * kLog2E : kLog2E);
+  const __m512 unit = _mm512_set1_ps(facts->k_coded ? score_unit(k) : kLog2E);
   if (!facts->k_coded) {
     const Block plain{block.begin, block.end - block.begin, block.begin, block.end, false};
     alignas(64) float scale[kTileRows];
@@ -260,6 +251,7 @@ void write_facts(const SplitCall& call, const Block& block, BlockFacts* facts) {
   }
 }
 
+float score_unit(const PlaneView& k) { return k.scale_max / 255.0f * point_step(k) * kLog2E; }
 float value_unit(const PlaneView& v) { return v.scale_max / 255.0f * point_step(v); }
 
 void start(const SplitCall& call, const Scratch& s) {
@@ -292,7 +284,7 @@ void add_products(const SplitCall& call, const Scratch& s, uint32_t first, uint3
   const __m512 unit = _mm512_set1_ps(value_unit(v));
   float* acc = call.acc_rotated + size_t{first} * v.shape.head_dim + d;
   for (uint32_t i = 0; i < n; ++i, acc += v.shape.head_dim, products += kProductStride) {
-    if (d == 0) fetch(s, first + i);
+    if (d == 0) fetch_share(s, first + i);
     const __m512 gain = _mm512_mul_ps(_mm512_set1_ps(s.gain[first + i]), unit);
 #pragma GCC unroll 4
     for (int j = 0; j < 64; j += 16) {
