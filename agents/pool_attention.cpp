@@ -11,7 +11,7 @@ namespace polykv {
 namespace {
 
 // Rows that a thread takes at once.
-constexpr uint32_t kSuffixRows = 4;
+constexpr uint32_t kSuffixRows = 2;
 constexpr uint32_t kJoinedRows = 8;
 
 constexpr uint32_t kHeadDimMax = 256;
