@@ -24,22 +24,24 @@ class Window(unittest.TestCase):
     """Tokens count while all streams generate, on one clock."""
 
     def test_only_what_arrives_while_all_generate_counts(self):
-        late = Stream((4.0, 5.0, 6.0, 7.0), 4)
-        early = Stream((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), 7)
+        late = Stream((4.0, 5.0, 6.0, 7.0), 4, (3,) * 4)
+        early = Stream((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), 7, (2,) * 7)
         self.assertEqual(arithmetic.window([early, late]), (4.0, 6.0))
         self.assertEqual(arithmetic.aggregate_rate([early, late]), 4 / 2)
 
-    def test_an_event_of_several_tokens_counts_as_many(self):
-        self.assertEqual(arithmetic.aggregate_rate([Stream((0.0, 1.0, 2.0), 6)]), 2 * 2 / 2)
-        self.assertEqual(arithmetic.rate(Stream((0.0, 1.0, 2.0), 6)), 2.0)
+    def test_an_event_counts_as_many_tokens_as_it_has_of_the_text(self):
+        stream = Stream.of([(0.0, 2), (1.0, 4), (2.0, 6)], 6)
+        self.assertEqual(arithmetic.aggregate_rate([stream]), (2 + 3) / 2)
+        self.assertEqual(arithmetic.rate(stream), (2 + 3) / 2)
 
     def test_streams_one_after_the_other_have_no_rate(self):
         with self.assertRaisesRegex(arithmetic.NoWindow, "the last of 2 streams began 1.000 s"):
-            arithmetic.aggregate_rate([Stream((0.0, 1.0), 2), Stream((2.0, 3.0), 2)])
+            arithmetic.aggregate_rate([Stream((0.0, 1.0), 2, (1, 1)),
+                                       Stream((2.0, 3.0), 2, (1, 1))])
 
     def test_a_silent_stream_has_no_rate(self):
         with self.assertRaises(arithmetic.NoWindow):
-            arithmetic.aggregate_rate([Stream((0.0, 1.0), 2), Stream((), 0)])
+            arithmetic.aggregate_rate([Stream((0.0, 1.0), 2, (1, 1)), Stream((), 0, ())])
 
 
 class Growth(unittest.TestCase):

@@ -18,19 +18,25 @@ class Stream:
     """When each event of one generation reached the client, and how many tokens they were."""
     times: tuple[float, ...]  # seconds on the one clock, ascending
     tokens: int
+    sizes: tuple[int, ...]  # characters of each event: it stands for as many tokens
 
-    @property
-    def tokens_per_event(self):
-        """An event holds whole characters, so one may stand for several tokens."""
-        return self.tokens / len(self.times)
+    @classmethod
+    def of(cls, pieces, tokens):
+        """Of [(seconds, characters)]."""
+        return cls(tuple(at for at, _ in pieces), tokens, tuple(size for _, size in pieces))
+
+    def within(self, begin, end):
+        """Tokens of the events after begin, up to end."""
+        came = sum(size for at, size in zip(self.times, self.sizes) if begin < at <= end)
+        return self.tokens * came / sum(self.sizes)
 
 
 def rate(stream):
     """Tokens per second of one generation after its first event."""
     if len(stream.times) < 2 or stream.times[-1] <= stream.times[0]:
         raise NoWindow(f"{len(stream.times)} events came: at least 2 are needed for a rate")
-    after_first = (len(stream.times) - 1) * stream.tokens_per_event
-    return after_first / (stream.times[-1] - stream.times[0])
+    begin, end = stream.times[0], stream.times[-1]
+    return stream.within(begin, end) / (end - begin)
 
 
 def window(streams):
@@ -48,9 +54,7 @@ def window(streams):
 def aggregate_rate(streams):
     """Tokens per second of all streams together, while all of them generate."""
     begin, end = window(streams)
-    tokens = sum(stream.tokens_per_event * sum(begin < at <= end for at in stream.times)
-                 for stream in streams)
-    return tokens / (end - begin)
+    return sum(stream.within(begin, end) for stream in streams) / (end - begin)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,24 +123,25 @@ class Timed:
 
     async def one(self, prompt):
         """(Stream, seconds to the first piece, Answer) of one generation."""
-        start, times = time.perf_counter(), []
+        start, pieces = time.perf_counter(), []
         async with await self._pool.stream(prompt, **self._options()) as stream:
-            async for _ in stream:
-                times.append(time.perf_counter())
+            async for text in stream:
+                pieces.append((time.perf_counter(), len(text)))
             answer = stream.answer
-        return arithmetic.Stream(tuple(times), answer.tokens), times[0] - start, answer
+        return arithmetic.Stream.of(pieces, answer.tokens), pieces[0][0] - start, answer
 
     async def group(self, prompts):
         """([Stream], [Answer]) of one group, all on one clock."""
-        times = [[] for _ in prompts]
+        pieces = [[] for _ in prompts]
         clock = time.perf_counter
-        done = await self._pool.group(prompts, **self._options(),
-                                      on_text=lambda member, _: times[member].append(clock()))
+        done = await self._pool.group(
+            prompts, **self._options(),
+            on_text=lambda member, text: pieces[member].append((clock(), len(text))))
         for answer in done.answers:
             if isinstance(answer, polykv.PolykvError):
                 raise answer
-        return [arithmetic.Stream(tuple(at), answer.tokens)
-                for at, answer in zip(times, done.answers)], done.answers
+        return [arithmetic.Stream.of(came, answer.tokens)
+                for came, answer in zip(pieces, done.answers)], done.answers
 
     def _options(self):
         return {"max_tokens": self._tokens, "min_tokens": self._tokens, "ignore_eos": True}
