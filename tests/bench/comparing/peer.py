@@ -7,7 +7,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 
 from . import CompareError
@@ -75,13 +74,14 @@ def fetch(folder, say):
     """The source distribution, unpacked to folder/vendor/llama.cpp."""
     say(f"downloading {SDIST} (70 MB of source)")
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        _run(["python3", "-m", "pip", "download", "--no-deps", "--no-build-isolation",
-              "--no-binary", "llama-cpp-python", "--dest", place, SDIST], "pip download")
+        # pip asks a source for its name and version, which takes what that is built with: isolated,
+        # it fetches that, too.
+        _run(["python3", "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python",
+              "--dest", place, SDIST], "pip download")
         archive = next(pathlib.Path(place).glob("*.tar.gz"), None)
         if archive is None:
             raise PeerError(f"pip left no source of {SDIST}")
-        with tarfile.open(archive) as packed:
-            packed.extractall(place, filter="data")
+        _run(["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", place], "tar")
         shutil.move(next(pathlib.Path(place).glob("*/vendor")), folder / "vendor")
 
 
