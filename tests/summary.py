@@ -14,6 +14,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 _PYTHON_CASE = re.compile(r"^\[ (PASSED|FAILED|SKIPPED) \] ([\w.]+)(?:: (.*))?$", re.M)
+_GTEST_CASE = re.compile(r"^\[ RUN      \] (\S+)\n(.*?)(?=^\[ RUN      \]|^\[-{10}\]|\Z)",
+                         re.M | re.S)
 _GTEST_FAILURE = re.compile(
     r"^\S+:\d+: Failure\n.*?(?=^\S+:\d+: Failure$|^\[  FAILED|\Z)", re.M | re.S)
 _KEPT = 600  # characters of what a failed test said
@@ -39,13 +41,30 @@ def _why_failed(output):
     return found.group(0)[:_KEPT] if found else output[-_KEPT:]
 
 
+def _of_gtest(name, output):
+    """Of one GoogleTest case by its output."""
+    if "[       OK ]" in output:
+        return Outcome(name, "passed")
+    if "[  SKIPPED ]" in output:
+        found = _GTEST_REASON.search(output)
+        return Outcome(name, "skipped", found.group(1) if found else "")
+    return Outcome(name, "failed", _why_failed(output))
+
+
+def _inner(name, output):
+    """Of a Python file's cases, or a GoogleTest suite's that went as one (a name without a dot)."""
+    if "." not in name and _GTEST_CASE.search(output):
+        return [_of_gtest(*case) for case in _GTEST_CASE.findall(output)]
+    return [Outcome(f"{name}.{test}", word.lower(), reason or "")
+            for word, test, reason in _PYTHON_CASE.findall(output)]
+
+
 def _of_case(case):
     """The outcomes of one CTest test."""
     name, status = case.get("name"), case.get("status")
     output = case.findtext("system-out") or ""
     failure = case.find("failure")
-    inner = [Outcome(f"{name}.{test}", word.lower(), reason or "")
-             for word, test, reason in _PYTHON_CASE.findall(output)]
+    inner = _inner(name, output)
     if inner:
         if failure is not None and all(one.word != "failed" for one in inner):
             inner.append(Outcome(name, "failed", failure.get("message") or "ended badly"))

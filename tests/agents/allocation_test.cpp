@@ -19,6 +19,8 @@ void* counted(size_t bytes, size_t alignment) {
   if (p == nullptr) throw std::bad_alloc();
   return p;
 }
+// Inlined, the compiler takes free() for a mistake after new.
+[[gnu::noinline]] void given_back(void* p) noexcept { std::free(p); }
 }  // namespace
 
 void* operator new(size_t bytes) { return counted(bytes, 16); }
@@ -29,14 +31,14 @@ void* operator new(size_t bytes, std::align_val_t at) {
 void* operator new[](size_t bytes, std::align_val_t at) {
   return counted(bytes, static_cast<size_t>(at));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete[](void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { given_back(p); }
+void operator delete[](void* p) noexcept { given_back(p); }
+void operator delete(void* p, size_t) noexcept { given_back(p); }
+void operator delete[](void* p, size_t) noexcept { given_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { given_back(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { given_back(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { given_back(p); }
+void operator delete[](void* p, size_t, std::align_val_t) noexcept { given_back(p); }
 
 namespace polykv {
 namespace {

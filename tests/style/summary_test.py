@@ -22,6 +22,13 @@ SKIPPED = ('<testcase name="A.d" status="notrun"><skipped message="SKIP_REGULAR_
            "</system-out></testcase>")
 PYTHON = ('<testcase name="e2e.x" status="run"><system-out>[ PASSED ] X.test_a\n'
           "[ SKIPPED ] X.test_b: no memory\n</system-out></testcase>")
+TOGETHER = ('<testcase name="A" status="{}">{}<system-out>[----------] 3 tests from A\n'
+            "[ RUN      ] A.b\n[       OK ] A.b (1 ms)\n"
+            "[ RUN      ] A.d\na.cpp:3: Skipped\nno AVX2\n\n[  SKIPPED ] A.d (0 ms)\n"
+            "[ RUN      ] A.c\n{}</system-out></testcase>")
+GOOD_END = "halfway[       OK ] A.c (1 ms)\n[----------] 3 tests from A (2 ms total)\n"
+BAD_END = ("a.cpp:9: Failure\nExpected: 1\n\n[  FAILED  ] A.c, where GetParam() = 1 (1 ms)\n"
+           "[----------] 3 tests from A (2 ms total)\n[  FAILED  ] A.c, where GetParam() = 1\n")
 DIED = ('<testcase name="e2e.y" status="fail"><failure message="Timeout"/>'
         "<system-out>[ PASSED ] Y.test_a\n</system-out></testcase>")
 
@@ -55,6 +62,33 @@ class Summary(unittest.TestCase):
         lines = self.summarise([], PASSED, KILLED)[1]
         self.assertIn("SEGFAULT", lines[0])
         self.assertIn("last words", lines[0])
+
+    def test_each_case_of_a_suite_that_went_as_one_counts(self):
+        good, lines = self.summarise(["A.d"], TOGETHER.format("run", "", GOOD_END))
+        self.assertTrue(good)
+        self.assertIn("no AVX2", lines[0])
+        self.assertEqual(lines[1:], ["2 passed, 0 failed, 1 skipped"])
+
+    def test_a_failure_in_a_suite_that_went_as_one_is_that_cases(self):
+        failed = '<failure message="Failed"/>'
+        good, lines = self.summarise(["A.d"], TOGETHER.format("fail", failed, BAD_END))
+        self.assertFalse(good)
+        self.assertIn("failed: A.c ", lines[1])
+        self.assertIn("a.cpp:9: Failure Expected: 1", lines[1])
+        self.assertEqual(lines[-1], "1 passed, 1 failed, 1 skipped")
+
+    def test_a_death_in_a_suite_that_went_as_one_is_that_cases(self):
+        died = '<failure message="SEGFAULT"/>'
+        good, lines = self.summarise(["A.d"], TOGETHER.format("fail", died, "last words\n"))
+        self.assertFalse(good)
+        self.assertIn("failed: A.c ", lines[1])
+        self.assertIn("last words", lines[1])
+
+    def test_a_suite_that_fails_after_its_last_case_fails(self):
+        leak = '<failure message="Failed"/>'
+        good, lines = self.summarise(["A.d"], TOGETHER.format("fail", leak, GOOD_END))
+        self.assertFalse(good)
+        self.assertEqual(lines[-1], "2 passed, 1 failed, 1 skipped")
 
     def test_nothing_ran_fails(self):
         self.assertFalse(self.summarise([])[0])
