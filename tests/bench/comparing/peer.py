@@ -81,7 +81,8 @@ def fetch(folder, say):
         archive = next(pathlib.Path(place).glob("*.tar.gz"), None)
         if archive is None:
             raise PeerError(f"pip left no source of {SDIST}")
-        _run(["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", place], "tar")
+        _run(["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", place],
+             "tar")
         shutil.move(next(pathlib.Path(place).glob("*/vendor")), folder / "vendor")
 
 
