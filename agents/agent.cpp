@@ -18,7 +18,7 @@ namespace {
 
 constexpr auto kTextEvery =
     std::chrono::milliseconds(20);  // fifty times a second reads as a stream
-constexpr auto kTextEveryOfMany = std::chrono::microseconds(2500);  // times the lanes at work
+constexpr auto kTextEveryOfMany = std::chrono::milliseconds(4);  // times the lanes at work
 
 // Its end is something to read, too.
 bool is_readable(int fd) {
